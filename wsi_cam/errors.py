@@ -1,0 +1,36 @@
+"""What can go wrong, said in one line: the file, the cause, and the next step.
+
+Each error is also one of Python's own kinds, so code that does not know wsi_cam can still catch it.
+The command line prints the message of a ``WsiCamError`` without a traceback; anything else is a
+defect of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class WsiCamError(Exception):
+    """Base of all errors that a user can do something about."""
+
+
+class SlideError(WsiCamError, OSError):
+    """A slide cannot be opened or a region of it cannot be read."""
+
+
+class SpacingError(WsiCamError, ValueError):
+    """The pixel spacing of a slide is missing, implausible or too coarse for the model."""
+
+
+class TissueError(WsiCamError, ValueError):
+    """No patch of the slide can be classified: no tissue, not brightfield, an empty region."""
+
+
+class ModelError(WsiCamError, ValueError):
+    """A model bundle or weight file is missing, damaged, unsafe, or does not fit."""
+
+
+class SettingsError(WsiCamError, ValueError):
+    """An option, a configuration file or a manifest does not say something that can be done."""
+
+
+class OutputError(WsiCamError, OSError):
+    """A result cannot be written or read back."""
