@@ -1,0 +1,167 @@
+"""Which slides a run is about: slides, folders and manifests become one list with safe, unique ids."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from wsi_cam.errors import SettingsError
+from wsi_cam.slides.slide import is_slide
+
+#: Other names under which the field's manifests keep the same columns.
+_COLUMN_NAMES = {
+    "wsi": "image_path",
+    "slide": "image_path",
+    "spacing_at_level_0": "mpp",
+    "tissue": "mask_path",
+    "tissue_mask_path": "mask_path",
+}
+#: Windows gives these names to devices.
+_RESERVED = {"con", "prn", "aux", "nul", *(f"{d}{i}" for d in ("com", "lpt") for i in range(1, 10))}
+_LONGEST_ID = 120
+
+
+@dataclass(frozen=True)
+class SlideInput:
+    """One slide of a run, and what a manifest said of it."""
+
+    path: Path
+    sample_id: str | None = None
+    mpp: float | None = None
+    mask_path: Path | None = None
+    patient_id: str | None = None
+    label: str | None = None
+
+
+def collect_inputs(inputs: Sequence[Path]) -> list[SlideInput]:
+    """Slides as given, folders searched in sorted order, ``.csv`` files read as manifests; no slide twice.
+
+    Raises SettingsError for a path that does not exist, a folder without slides and a manifest
+    that cannot be understood.
+    """
+    found: list[SlideInput] = []
+    for path in inputs:
+        if path.suffix.lower() == ".csv":
+            found += read_manifest(path)
+        elif path.is_dir() and not is_slide(path):
+            slides = [SlideInput(p) for p in _search(path)]
+            if not slides:
+                raise SettingsError(f"{path}: no slide in this folder; name the files, or another folder")
+            found += slides
+        elif path.exists() or path.is_symlink():
+            found.append(SlideInput(path))
+        else:
+            raise SettingsError(f"{path}: no such file or folder; check the path")
+    unique: dict[str, SlideInput] = {}
+    for entry in found:
+        unique.setdefault(path_key(entry.path), entry)
+    return list(unique.values())
+
+
+def path_key(path: Path) -> str:
+    """The text by which a run recognises a slide's path again."""
+    return str(path.absolute())
+
+
+def _search(folder: Path) -> list[Path]:
+    """Slides below a folder, hidden names left out; links to folders are not followed (they may loop)."""
+    slides: list[Path] = []
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith("."):
+            continue
+        if is_slide(entry):
+            slides.append(entry)
+        elif entry.is_dir() and not entry.is_symlink():
+            slides += _search(entry)
+    return slides
+
+
+def read_manifest(path: Path) -> list[SlideInput]:
+    """Rows of a manifest: ``image_path`` and, if there, sample_id, mpp, mask_path, patient_id, label.
+
+    Relative paths are relative to the manifest's folder.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SettingsError(f"{path}: the manifest cannot be read ({error})") from error
+    if not rows:
+        raise SettingsError(f"{path}: the manifest has no rows; it needs a header with image_path and a row per slide")
+    slides = []
+    for number, row in enumerate(rows, start=2):
+        values = {
+            _COLUMN_NAMES.get(name.strip().lower(), name.strip().lower()): (value or "").strip()
+            for name, value in row.items()
+            if isinstance(name, str) and not isinstance(value, list)
+        }
+        if not values.get("image_path"):
+            raise SettingsError(f"{path}, line {number}: no image_path; every row of a manifest names a slide")
+        slides.append(
+            SlideInput(
+                path=path.parent / values["image_path"],
+                sample_id=values.get("sample_id") or None,
+                mpp=_positive(values.get("mpp"), f"{path}, line {number}: mpp"),
+                mask_path=path.parent / values["mask_path"] if values.get("mask_path") else None,
+                patient_id=values.get("patient_id") or None,
+                label=values.get("label") or None,
+            )
+        )
+    return slides
+
+
+def _positive(text: str | None, what: str) -> float | None:
+    if not text:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 < number < float("inf"):
+        raise SettingsError(f"{what} is {text!r}; a positive number of um/px is wanted, or nothing")
+    return number
+
+
+def safe_name(text: str) -> str:
+    """A file name that every system takes and that stays in its folder; letters of any script are kept."""
+    name = re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", text)).strip("._-") or "slide"
+    if name.lower().split(".")[0] in _RESERVED:
+        name = f"slide_{name}"
+    if len(name.encode()) > _LONGEST_ID:
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        name = name.encode()[: _LONGEST_ID - 9].decode(errors="ignore") + "-" + digest
+    return name
+
+
+def assign_sample_ids(slides: Iterable[SlideInput], known: Mapping[str, str]) -> list[tuple[str, SlideInput]]:
+    """Each slide with its id, in order.
+
+    ``known`` maps path keys to ids that the run folder gave before; these are kept. Others get
+    the manifest's id or the file's stem, made safe. Where two want one name (upper and lower case
+    count as equal) each gets its folder's name behind it, or a hash of its path where that is not enough.
+    """
+    slides = list(slides)
+    wanted = [safe_name(s.sample_id or s.path.stem) for s in slides]
+    taken = {sample_id.lower() for sample_id in known.values()}
+    crowd = Counter(
+        name.lower() for name, s in zip(wanted, slides, strict=True) if path_key(s.path) not in known
+    )
+    assigned = []
+    for name, slide in zip(wanted, slides, strict=True):
+        key = path_key(slide.path)
+        if key in known:
+            assigned.append((known[key], slide))
+            continue
+        if crowd[name.lower()] > 1 or name.lower() in taken:
+            name = safe_name(f"{name}-{slide.path.absolute().parent.name}")
+        if name.lower() in taken:
+            name = safe_name(f"{name[:100]}-{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}")
+        taken.add(name.lower())
+        assigned.append((name, slide))
+    return assigned

@@ -1,0 +1,178 @@
+"""Every path of a run's output, and how a result appears there: whole or not at all.
+
+A slide's results grow in a hidden folder beside their final place and are renamed into it when
+the last file, ``slide.json``, is written. Whatever stops the process before that leaves no
+folder of the final name.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from wsi_cam.errors import OutputError
+
+
+@dataclass(frozen=True)
+class SlideFolder:
+    """The files of one slide."""
+
+    path: Path
+
+    @property
+    def slide_json(self) -> Path:
+        """Identity, provenance, settings, score. Written last: its presence means done."""
+        return self.path / "slide.json"
+
+    @property
+    def timing_json(self) -> Path:
+        return self.path / "timing.json"
+
+    @property
+    def patches_csv(self) -> Path:
+        return self.path / "patches.csv"
+
+    @property
+    def probability_zarr(self) -> Path:
+        return self.path / "probability.ome.zarr"
+
+    @property
+    def evidence_zarr(self) -> Path:
+        return self.path / "evidence.ome.zarr"
+
+    @property
+    def heatmap_tiff(self) -> Path:
+        return self.path / "heatmap.ome.tif"
+
+    @property
+    def tissue_png(self) -> Path:
+        return self.path / "tissue.png"
+
+    @property
+    def overview_png(self) -> Path:
+        return self.path / "overview.png"
+
+    @property
+    def patch_pictures(self) -> Path:
+        return self.path / "patches"
+
+    @property
+    def patches_geojson(self) -> Path:
+        return self.path / "qupath" / "patches.geojson"
+
+
+@dataclass(frozen=True)
+class ProcessRow:
+    """A line of ``process_list.csv``. Status is ``done``, ``failed`` or ``skipped``."""
+
+    sample_id: str
+    image_path: str
+    status: str
+    error: str = ""
+    seconds: float = 0.0
+    patches: int = 0
+    unread: int = 0
+
+
+class RunFolder:
+    """The output folder of a run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.run_json = path / "run.json"
+        self.process_list = path / "process_list.csv"
+
+    def prepare(self) -> None:
+        """Make the folder and see that it can be written. Raises OutputError with the reason."""
+        try:
+            (self.path / "slides").mkdir(parents=True, exist_ok=True)
+            probe = self.path / ".writable"
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            raise OutputError(
+                f"{self.path}: the output folder cannot be written ({error.strerror}); choose another with -o"
+            ) from error
+
+    def slide(self, sample_id: str) -> SlideFolder:
+        return SlideFolder(self.path / "slides" / sample_id)
+
+    def failed_tissue_png(self, sample_id: str) -> Path:
+        """The picture of a slide in which nothing could be classified."""
+        return self.path / "failed" / f"{sample_id}.tissue.png"
+
+    def log(self, sample_id: str) -> Path:
+        """The traceback of a slide that failed."""
+        return self.path / "logs" / f"{sample_id}.log"
+
+    def is_done(self, sample_id: str) -> bool:
+        return self.slide(sample_id).slide_json.is_file()
+
+    @contextmanager
+    def publishing(self, sample_id: str) -> Iterator[SlideFolder]:
+        """A hidden folder to fill; it takes the final name when the block ends without an error.
+
+        An older result of that name is replaced as a whole; after an error it stays as it was.
+        """
+        final = self.slide(sample_id).path
+        partial = final.with_name(f".{sample_id}.partial")
+        replaced = final.with_name(f".{sample_id}.replaced")
+        for leftover in (partial, replaced):
+            shutil.rmtree(leftover, ignore_errors=True)
+        try:
+            partial.mkdir(parents=True)
+            yield SlideFolder(partial)
+            if final.exists():
+                final.rename(replaced)
+            partial.rename(final)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        shutil.rmtree(replaced, ignore_errors=True)
+
+    def read_process_list(self) -> dict[str, ProcessRow]:
+        """Rows by sample id; empty where there is no list. Raises OutputError for a damaged one."""
+        if not self.process_list.exists():
+            return {}
+        try:
+            with self.process_list.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+                rows = [
+                    ProcessRow(
+                        sample_id=row["sample_id"],
+                        image_path=row["image_path"],
+                        status=row["status"],
+                        error=row["error"],
+                        seconds=float(row["seconds"]),
+                        patches=int(row["patches"]),
+                        unread=int(row["unread"]),
+                    )
+                    for row in csv.DictReader(file)
+                ]
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise OutputError(
+                f"{self.process_list}: not a process list of wsi_cam ({error!r}); move it away or choose another -o"
+            ) from error
+        return {row.sample_id: row for row in rows}
+
+    def write_process_list(self, rows: dict[str, ProcessRow]) -> None:
+        partial = self.process_list.with_name(".process_list.csv.partial")
+        with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow([field.name for field in fields(ProcessRow)])
+            writer.writerows(asdict(row).values() for row in rows.values())
+        os.replace(partial, self.process_list)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """JSON that any program reads (no NaN), under its final name only when whole."""
+    partial = path.with_name(f".{path.name}.partial")
+    text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
+    partial.write_text(text + "\n", encoding="utf-8", errors="surrogateescape")
+    os.replace(partial, path)
