@@ -45,7 +45,7 @@ class GridAxis:
 
     def spans(self, first: int, stop: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Begin and end of the patches ``first`` to ``stop``, clipped to the slide, level-0 pixels."""
-        begin: NDArray[np.float64] = np.arange(first, stop) * self.stride_cells * self.cell
+        begin = np.arange(first, stop, dtype=np.float64) * self.stride_cells * self.cell
         return begin, np.minimum(begin + self.patch, self.extent)
 
 
@@ -60,8 +60,8 @@ class TissueFractions:
         height, width = tissue.mask.shape
         # int32 holds the count of any mask below 2^31 pixels, in half of the memory of int64.
         self._integral = np.zeros((height + 1, width + 1), np.int32)
-        np.cumsum(tissue.mask, axis=1, dtype=np.int32, out=self._integral[1:, 1:])
-        for row in range(height):  # np.cumsum in place would copy the table
+        for row in range(height):  # row by row: a cumulative sum of the whole table would copy it
+            np.cumsum(tissue.mask[row], out=self._integral[row + 1, 1:])
             self._integral[row + 1] += self._integral[row]
         self._to_level0 = tissue.to_level0
         self._columns = columns
