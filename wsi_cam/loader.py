@@ -47,11 +47,10 @@ class PatchBatch:
 
 
 @dataclass
-class ReadingTimes:
-    """Seconds: ``waited`` by the network for pixels, ``reading`` by all reading threads together."""
+class ReadingReport:
+    """Seconds that the network waited for pixels."""
 
     waited: float = 0.0
-    reading: float = 0.0
     reasons: list[str] = field(default_factory=list)
     """Why patches could not be read, one line for each block that failed."""
 
@@ -116,7 +115,7 @@ def read_batches(
     plan: PatchPlan,
     batch_size: int,
     num_workers: int,
-    times: ReadingTimes,
+    report: ReadingReport,
 ) -> Iterator[PatchBatch]:
     """All patches of the plan in its order, ``batch_size`` at a time (the last batch may be shorter).
 
@@ -124,7 +123,7 @@ def read_batches(
     thread. A block that cannot be read is read again patch by patch, so that
     only the patches on the damaged place are lost.
     """
-    blocks = _read_ahead(_block_tasks(reader, plan, times), num_workers, times)
+    blocks = _read_ahead(_block_tasks(reader, plan, report), num_workers, report)
     images: list[NDArray[np.uint8]] = []
     readable: list[NDArray[np.bool_]] = []
     start = held = 0
@@ -148,26 +147,23 @@ def read_batches(
 Block = tuple[NDArray[np.uint8], NDArray[np.bool_]]
 
 
-def _block_tasks(reader: PatchReader, plan: PatchPlan, times: ReadingTimes) -> Iterator[Callable[[], Block]]:
+def _block_tasks(reader: PatchReader, plan: PatchPlan, report: ReadingReport) -> Iterator[Callable[[], Block]]:
     edges = [*plan.block_starts.tolist(), len(plan.cell_xy)]
     for first, stop in zip(edges[:-1], edges[1:], strict=True):
         indices = np.arange(first, stop)
 
         def task(indices: NDArray[np.int64] = indices) -> Block:
-            began = time.perf_counter()
-            block = _read_block(reader, plan, indices, times)
-            times.reading += time.perf_counter() - began
-            return block
+            return _read_block(reader, plan, indices, report)
 
         yield task
 
 
-def _read_block(reader: PatchReader, plan: PatchPlan, indices: NDArray[np.int64], times: ReadingTimes) -> Block:
+def _read_block(reader: PatchReader, plan: PatchPlan, indices: NDArray[np.int64], report: ReadingReport) -> Block:
     try:
         return reader.read(indices), np.ones(len(indices), np.bool_)
     except SlideError as error:
         log.debug("block at patch %d: %s; reading its patches one by one", indices[0], error)
-        times.reasons.append(str(error))
+        report.reasons.append(str(error))
     images = np.full((len(indices), plan.size_px, plan.size_px, 3), 255, np.uint8)
     readable = np.zeros(len(indices), np.bool_)
     for i in range(len(indices)):
@@ -179,13 +175,13 @@ def _read_block(reader: PatchReader, plan: PatchPlan, indices: NDArray[np.int64]
     return images, readable
 
 
-def _read_ahead(tasks: Iterator[Callable[[], Block]], num_workers: int, times: ReadingTimes) -> Iterator[Block]:
+def _read_ahead(tasks: Iterator[Callable[[], Block]], num_workers: int, report: ReadingReport) -> Iterator[Block]:
     """Results in the order of the tasks."""
     if num_workers == 0:
         for task in tasks:
             began = time.perf_counter()
             block = task()
-            times.waited += time.perf_counter() - began
+            report.waited += time.perf_counter() - began
             yield block
         return
     with ThreadPoolExecutor(num_workers, thread_name_prefix="wsi_cam-read") as pool:
@@ -194,17 +190,17 @@ def _read_ahead(tasks: Iterator[Callable[[], Block]], num_workers: int, times: R
             for task in tasks:
                 ahead.append(pool.submit(task))
                 if len(ahead) >= 2 * num_workers:
-                    yield _await(ahead.popleft(), times)
+                    yield _await(ahead.popleft(), report)
             while ahead:
-                yield _await(ahead.popleft(), times)
+                yield _await(ahead.popleft(), report)
         finally:
             # A consumer that stops early must not wait for blocks that nobody wants.
             for future in ahead:
                 future.cancel()
 
 
-def _await(future: Future[Block], times: ReadingTimes) -> Block:
+def _await(future: Future[Block], report: ReadingReport) -> Block:
     began = time.perf_counter()
     block = future.result()
-    times.waited += time.perf_counter() - began
+    report.waited += time.perf_counter() - began
     return block

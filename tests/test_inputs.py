@@ -1,0 +1,95 @@
+"""Slides, folders and manifests become one list; every slide gets a safe id of its own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wsi_cam.errors import SettingsError
+from wsi_cam.inputs import SlideInput, assign_sample_ids, collect_inputs, path_key, safe_name
+
+
+def touch(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x")
+    return path
+
+
+def test_a_folder_is_searched_in_a_fixed_order_and_nothing_is_taken_twice(tmp_path: Path) -> None:
+    second, first = touch(tmp_path / "b" / "two.svs"), touch(tmp_path / "a.ndpi")
+    touch(tmp_path / "notes.txt")
+    touch(tmp_path / ".hidden" / "three.svs")
+    os.symlink(tmp_path, tmp_path / "loop")
+    found = collect_inputs([tmp_path, second])
+    assert [entry.path for entry in found] == [first, second]
+
+
+def test_a_manifest_says_spacing_mask_and_names(tmp_path: Path) -> None:
+    manifest = tmp_path / "cohort.csv"
+    manifest.write_text(
+        "sample_id,wsi,spacing_at_level_0,mask_path,patient_id,label\ncase 1,one.svs,0.25,roi.geojson,P1,tumour\n,two.svs,,,,\n"
+    )
+    one, two = collect_inputs([manifest])
+    assert one == SlideInput(tmp_path / "one.svs", "case 1", 0.25, tmp_path / "roi.geojson", "P1", "tumour")
+    assert two == SlideInput(tmp_path / "two.svs")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("image_path,mpp\na.svs,fast\n", "line 2: mpp is 'fast'"),
+        ("image_path,mpp\na.svs,nan\n", "line 2: mpp"),
+        ("name\na\n", "no image_path"),
+        ("image_path\n", "no rows"),
+    ],
+)
+def test_a_manifest_that_makes_no_sense_is_refused_with_the_line(tmp_path: Path, text: str, complaint: str) -> None:
+    manifest = tmp_path / "cohort.csv"
+    manifest.write_text(text)
+    with pytest.raises(SettingsError, match=complaint):
+        collect_inputs([manifest])
+
+
+def test_a_path_that_is_not_there_and_a_folder_without_slides_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no such file"):
+        collect_inputs([tmp_path / "gone.svs"])
+    with pytest.raises(SettingsError, match="no slide in this folder"):
+        collect_inputs([tmp_path])
+
+
+def ids(paths: list[str], known: dict[str, str] | None = None) -> list[str]:
+    return [name for name, _ in assign_sample_ids([SlideInput(Path(p)) for p in paths], known or {})]
+
+
+def test_equal_stems_get_the_name_of_their_folder() -> None:
+    assert ids(["/x/siteA/1.svs", "/x/siteB/1.svs", "/x/2.svs"]) == ["1-siteA", "1-siteB", "2"]
+
+
+def test_names_that_differ_in_case_only_are_equal() -> None:
+    names = ids(["/x/a/S1.svs", "/x/b/s1.svs"])
+    assert len({name.lower() for name in names}) == 2
+
+
+def test_an_id_once_given_stays_when_another_slide_wants_it() -> None:
+    known = {path_key(Path("/x/a/1.svs")): "1"}
+    assert ids(["/x/b/1.svs", "/x/a/1.svs"], known) == ["1-b", "1"]
+
+
+@given(st.lists(st.text(min_size=1, max_size=300), min_size=1, max_size=8))
+def test_any_names_give_unique_ids_that_stay_in_their_folder(names: list[str]) -> None:
+    slides = [SlideInput(Path(f"/data/{i}") / f"x{i}.svs", sample_id=name) for i, name in enumerate(names)]
+    given_ids = [sample_id for sample_id, _ in assign_sample_ids(slides, {})]
+    assert len({sample_id.lower() for sample_id in given_ids}) == len(slides)
+    for sample_id in given_ids:
+        assert Path(sample_id).name == sample_id
+        assert not sample_id.startswith(".")
+        assert len(sample_id.encode()) <= 130
+
+
+def test_device_names_of_windows_are_avoided() -> None:
+    assert safe_name("con") != "con"
+    assert safe_name("../../etc/passwd") == "etc_passwd"
