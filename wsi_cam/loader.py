@@ -84,8 +84,8 @@ class PatchReader:
     def _read_lattice(self, left: int, top: int, width: int, height: int) -> NDArray[np.uint8]:
         """A rectangle of the model-pixel lattice: area-preserving triangle filter, exact position.
 
-        The filter sees the pixels around the rectangle too, so the result does not
-        depend on how patches are grouped into blocks.
+        The filter sees the pixels around the rectangle too, so that how patches are grouped into
+        blocks changes no value by more than one grey level (the rounding of the filter's weights).
         """
         x0, x1, level_x, level_width = _span(left, width, self._scale_x)
         y0, y1, level_y, level_height = _span(top, height, self._scale_y)
