@@ -34,7 +34,8 @@ def build_resnet50(n_classes: int, stride_in: StrideIn = "conv2") -> nn.Module:
         for stage_name in ("layer2", "layer3", "layer4"):
             block = network.get_submodule(f"{stage_name}.0")
             conv1, conv2 = block.get_submodule("conv1"), block.get_submodule("conv2")
-            assert isinstance(conv1, nn.Conv2d) and isinstance(conv2, nn.Conv2d)
+            assert isinstance(conv1, nn.Conv2d)
+            assert isinstance(conv2, nn.Conv2d)
             conv1.stride, conv2.stride = conv2.stride, conv1.stride
     return network
 
