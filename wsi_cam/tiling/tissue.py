@@ -1,13 +1,41 @@
-"""What both ways of finding tissue (a picture, a drawn region) hand to the plan."""
+"""From a small picture of the slide to the places where there is tissue.
+
+Stained tissue is coloured and glass is not, so the measure is colour: the difference between the
+largest and the smallest channel once the glass is white. Otsu's threshold on it (N. Otsu, IEEE Trans.
+SMC 9, 1979) parts the two, within fixed limits, because a slide may be nearly all glass or nearly all
+tissue, and then Otsu would part noise from noise or dark tissue from pale. Grey things (dust, black
+borders, edges of the cover slip) have no colour and stay out. Coloured pen does not: it counts
+as tissue.
+"""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
+from wsi_cam.errors import TissueError
 from wsi_cam.geometry import Affine, Level0, Mpp, Thumbnail
+
+log = logging.getLogger(__name__)
+
+MIN_FRAGMENT_MM2 = 0.004
+"""Smaller coloured spots are dropped: a square of 63 um, less than half of a patch of 93 um."""
+MAX_HOLE_MM2 = 0.03
+"""Smaller gaps are filled (alveoli, fat cells, small vessels and glands): a square of 173 um."""
+
+# Grey levels of 8-bit pictures. The dark ones separate light that came through a slide from none.
+_BLACK = 16
+_DARK = 50
+_LIT = 90
+_NEARLY_WHITE = 200
+_NEUTRAL = 15
+_BLUR_PX = 0.6
+_COLOUR_LIMITS = (8, 25)
+"""Least colour of tissue: above JPEG's noise on glass, below pale eosin, whatever Otsu says."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,13 +46,134 @@ class TissueMask:
     """(height, width) bool; True is tissue."""
     to_level0: Affine[Thumbnail, Level0]
     source: str
-    """Where the mask comes from, in words for messages and provenance: ``saturation`` or a file's path."""
+    """Where the mask comes from, in words for messages and provenance: ``colour`` or a file's path."""
 
     def area_mm2(self, mpp: Mpp) -> float:
         """Area of the tissue in mm2; ``mpp`` is the spacing of level 0."""
-        return float(np.count_nonzero(self.mask)) * thumbnail_pixel_mm2(self.to_level0, mpp)
+        return float(np.count_nonzero(self.mask)) * pixel_mm2(self.to_level0, mpp)
 
 
-def thumbnail_pixel_mm2(to_level0: Affine[Thumbnail, Level0], mpp: Mpp) -> float:
+def pixel_mm2(to_level0: Affine[Thumbnail, Level0], mpp: Mpp) -> float:
     """Area of one thumbnail pixel in mm2; ``mpp`` is the spacing of level 0."""
     return to_level0.scale_x * mpp.x * to_level0.scale_y * mpp.y * 1e-6
+
+
+def find_tissue(
+    thumbnail: NDArray[np.uint8],
+    to_level0: Affine[Thumbnail, Level0],
+    slide_mpp: Mpp,
+    min_fragment_mm2: float = MIN_FRAGMENT_MM2,
+    max_hole_mm2: float = MAX_HOLE_MM2,
+) -> TissueMask:
+    """Finds the tissue on ``thumbnail``, uint8 (height, width, 3) RGB, about 8 um per pixel.
+
+    ``slide_mpp`` is the spacing of level 0; areas are in mm2 on the slide. Gaps smaller than
+    ``max_hole_mm2`` are filled first, then fragments smaller than ``min_fragment_mm2`` are dropped.
+    Raises TissueError, with the reason, where the picture is not that of a brightfield slide, and where
+    no tissue is found.
+    """
+    if thumbnail.dtype != np.uint8 or thumbnail.ndim != 3 or thumbnail.shape[2] != 3 or not thumbnail.size:
+        raise ValueError(f"a thumbnail is uint8 (height, width, 3), not {thumbnail.dtype} {thumbnail.shape}")
+    # A touch of blur takes noise out of the glass; more would wash out the membranes of fat cells.
+    planes = np.empty((3, *thumbnail.shape[:2]), np.uint8)
+    for channel, plane in enumerate(planes):
+        ndimage.gaussian_filter(thumbnail[..., channel], _BLUR_PX, output=plane, mode="nearest")
+    brightest = planes.max(axis=0)
+    reason = _why_not_brightfield(brightest, planes.min(axis=0))
+    if reason is not None:
+        raise TissueError(f"not a brightfield slide: {reason}; draw a region and give it with --tissue")
+    lit = brightest >= _DARK
+    colour = _colour(planes)
+    threshold = _colour_threshold(_histogram(colour, lit))
+    mask = (colour >= threshold) & lit
+    pixel = pixel_mm2(to_level0, slide_mpp)
+    mask |= ~_drop_small(~mask, max_hole_mm2 / pixel)
+    cleaned = _drop_small(mask, min_fragment_mm2 / pixel)
+    log.debug("tissue: colour threshold %d, %d of %d pixels", threshold, cleaned.sum(), cleaned.size)
+    if not cleaned.any():
+        raise TissueError(_why_no_tissue(int(colour[lit].max()), int(mask.sum()) * pixel, min_fragment_mm2))
+    return TissueMask(cleaned, to_level0, "colour")
+
+
+def _why_not_brightfield(brightest: NDArray[np.uint8], darkest: NDArray[np.uint8]) -> str | None:
+    """None for a brightfield slide: light comes through glass and through tissue, black is the rim.
+
+    ``brightest`` and ``darkest`` are the largest and the smallest channel of each pixel.
+    """
+    dark = float(np.mean(brightest < _DARK))
+    lit = brightest >= _LIT
+    seen = int(np.count_nonzero(brightest >= _BLACK))
+    if np.count_nonzero(lit) < 0.5 * max(seen, 1):
+        return f"{dark:.0%} of it is dark and most of the rest dim, as in fluorescence"
+    if dark > 0.5 and np.mean(darkest >= _NEARLY_WHITE) < 0.01:
+        return f"{dark:.0%} of it is dark and none of it glass, as in fluorescence"
+    # A stain absorbs some of every colour; a channel that is not there at all was never exposed.
+    if np.count_nonzero(darkest[lit] < 0.1 * brightest[lit]) > 0.5 * np.count_nonzero(lit):
+        return "most of it holds only one or two colour channels, as in fluorescence"
+    return None
+
+
+def _colour(planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Largest minus smallest of the three ``planes`` (3, height, width), which it overwrites.
+
+    First the colour of the glass, where there is any, is made white.
+    """
+    brightest, darkest = planes.max(axis=0), planes.min(axis=0)
+    glass = (darkest >= _NEARLY_WHITE) & (brightest - darkest < _NEUTRAL)
+    glass &= darkest < 255  # pure white is the area that was never scanned
+    if np.count_nonzero(glass) >= 0.001 * glass.size:
+        glass &= darkest >= _median(_histogram(darkest, glass))
+        for plane in planes:
+            levels = np.arange(256) * (255 / _median(_histogram(plane, glass)))
+            plane[:] = np.minimum(np.rint(levels), 255).astype(np.uint8)[plane]
+        brightest, darkest = planes.max(axis=0), planes.min(axis=0)
+    colour: NDArray[np.uint8] = brightest - darkest
+    return colour
+
+
+def _histogram(plane: NDArray[np.uint8], where: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """How often each of the 256 values stands in ``plane``, where ``where`` is True."""
+    counts = np.zeros(256, np.int64)
+    for values, chosen in zip(plane, where, strict=True):  # np.bincount turns what it counts into 64 bit
+        counts += np.bincount(values[chosen], minlength=256)
+    return counts
+
+
+def _median(histogram: NDArray[np.int64]) -> int:
+    return int(np.searchsorted(np.cumsum(histogram), histogram.sum() / 2))
+
+
+def _colour_threshold(histogram: NDArray[np.int64]) -> int:
+    """Otsu's threshold on the logarithm of colour, within limits, from the 256 counts of colour.
+
+    The logarithm weighs pale tissue against glass as it weighs strongly stained tissue against pale.
+    """
+    values = np.log1p(np.arange(256))
+    below = np.cumsum(histogram)
+    above = below[-1] - below
+    sums = np.cumsum(histogram * values)
+    between = np.zeros(256)
+    parts = (below > 0) & (above > 0)
+    means = sums[parts] / below[parts] - (sums[-1] - sums[parts]) / above[parts]
+    between[parts] = (below * above.astype(np.float64))[parts] * means**2
+    return int(np.clip(np.argmax(between) + 1, *_COLOUR_LIMITS))
+
+
+def _drop_small(mask: NDArray[np.bool_], min_pixels: float) -> NDArray[np.bool_]:
+    """Without the connected parts (over edges and corners) of fewer than ``min_pixels``."""
+    labels, parts = ndimage.label(mask, structure=np.ones((3, 3)))
+    counts = np.zeros(parts + 1, np.int64)
+    for row in labels:
+        counts[: row.max() + 1] += np.bincount(row)
+    keep = counts >= min_pixels
+    keep[0] = False
+    kept: NDArray[np.bool_] = keep[labels]
+    return kept
+
+
+def _why_no_tissue(strongest: int, found_mm2: float, min_fragment_mm2: float) -> str:
+    if found_mm2 > 0:
+        found = f"only specks below {min_fragment_mm2:g} mm2 ({found_mm2:.2g} mm2 together) are coloured"
+    else:
+        found = f"nothing is coloured (strongest {strongest} of 255, tissue begins at {_COLOUR_LIMITS[0]})"
+    return f"no tissue found: {found}; draw a region and give it with --tissue"
