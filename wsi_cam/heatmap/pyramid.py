@@ -6,16 +6,16 @@ because a mean of means weighs pixels differently wherever some are NaN.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wsi_cam.geometry import Size
 
-ChunkSink = Callable[[int, int, NDArray[np.bool_], NDArray[np.float32]], None]
-"""Called with a level, a chunk row, which of its chunk columns hold a finite value, and the row's values
-(channels, chunk rows, width filled up to whole chunks): NaN past the level's edges, valid during the call."""
+ChunkSink = Callable[[int, int, Mapping[int, NDArray[np.float32]]], None]
+"""Called with a level, a chunk row and the chunks of it that hold a finite value: chunk column to values
+(channels, chunk rows, chunk columns), NaN where nothing is known and past the level's edges."""
 
 _STRIP_ROWS = 16  # rows reduced at a time: bounds the float64 temporaries
 
@@ -26,10 +26,11 @@ class PyramidRows:
     A chunk is given away once, as soon as no later row can touch it, and only if it holds a finite value.
     Rows that are never put are NaN and cost nothing. All channels must be finite at the same pixels.
 
-    State: one row of chunks per level and one row of sums per level. In bytes, for width W, C channels and
-    chunks of R rows: ``8 C R W`` (levels 0, 1, 2 ... hold 4 C R (W + W/2 + W/4 ...)) and ``8 (C + 1) W`` for
-    the sums, with ``250 (C + 1) W`` more while a strip is reduced. That is 41 MB at W = 10 000, C = 3,
-    R = 128, whatever the height.
+    State: the chunks in the making of one row of chunks per level, where something was seen in them, and
+    one row of sums per level. In bytes, for C channels, chunks of R rows and W covered columns, at most
+    ``8 C R W`` (levels 0, 1, 2 ... hold 4 C R (W + W/2 + W/4 ...)) and, of the heatmap's whole width,
+    ``8 (C + 1)`` a column for the sums and ``250 (C + 1)`` a column while a strip is reduced. At C = 3 and
+    R = 256 that is 71 MB for a heatmap 10 000 pixels wide and covered from side to side, whatever its height.
     """
 
     def __init__(self, sizes: Sequence[Size], channels: int, chunk: tuple[int, int], sink: ChunkSink) -> None:
@@ -138,7 +139,7 @@ def _halved(values: NDArray[np.float64], top: int) -> NDArray[np.float64]:
 
 
 class _ChunkRow:
-    """One level's row of chunks in the making: (channels, chunk rows, width padded to whole chunks)."""
+    """One level's row of chunks in the making; a chunk takes memory once it holds something."""
 
     def __init__(
         self, level: int, size: Size, channels: int, chunk: tuple[int, int], sink: ChunkSink
@@ -146,31 +147,31 @@ class _ChunkRow:
         self._level = level
         self._rows, self._columns = chunk
         self._starts = np.arange(0, size.width, self._columns)
-        self._buffer = np.full(
-            (channels, self._rows, len(self._starts) * self._columns), np.nan, dtype=np.float32
-        )
-        self._seen = np.zeros(len(self._starts), dtype=bool)
+        self._shape = (channels, *chunk)
+        self._blocks: dict[int, NDArray[np.float32]] = {}
         self._chunk_row = 0
         self._sink = sink
 
     def put(self, first_row: int, rows: NDArray[np.float32], covered: NDArray[np.bool_]) -> None:
-        count, width = covered.shape
         done = 0
-        while done < count:
+        while done < len(covered):
             chunk_row, row = divmod(first_row + done, self._rows)
             if chunk_row != self._chunk_row:
                 self.flush()
                 self._chunk_row = chunk_row
-            take = min(count - done, self._rows - row)
-            self._buffer[:, row : row + take, :width] = rows[:, done : done + take]
+            take = min(len(covered) - done, self._rows - row)
+            part = rows[:, done : done + take]
             columns = covered[done : done + take].any(axis=0)
-            self._seen |= np.logical_or.reduceat(columns, self._starts)
+            for column in np.flatnonzero(np.logical_or.reduceat(columns, self._starts)):
+                block = self._blocks.get(int(column))
+                if block is None:
+                    block = self._blocks[int(column)] = np.full(self._shape, np.nan, dtype=np.float32)
+                start = int(self._starts[column])
+                values = part[:, :, start : start + self._columns]
+                block[:, row : row + take, : values.shape[2]] = values
             done += take
 
     def flush(self) -> None:
-        if not self._seen.any():
-            return
-        self._sink(self._level, self._chunk_row, self._seen, self._buffer)
-        for start in self._starts[self._seen]:
-            self._buffer[:, :, start : start + self._columns] = np.nan
-        self._seen[:] = False
+        if self._blocks:
+            self._sink(self._level, self._chunk_row, dict(sorted(self._blocks.items())))
+            self._blocks.clear()

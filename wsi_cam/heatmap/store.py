@@ -33,8 +33,8 @@ from wsi_cam.heatmap.ngff import (
 from wsi_cam.heatmap.ome_xml import ome_xml
 from wsi_cam.heatmap.pyramid import PyramidRows
 
-DEFAULT_CHUNK = (128, 256)
-"""Rows and columns of a chunk of one channel. Wide rather than square, for memory goes with the rows."""
+DEFAULT_CHUNK = (256, 256)
+"""Rows and columns of a chunk, which holds one channel."""
 
 
 class HeatmapWriter:
