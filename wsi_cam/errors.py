@@ -32,5 +32,9 @@ class SettingsError(WsiCamError, ValueError):
     """An option, a configuration file or a manifest does not say something that can be done."""
 
 
+class DataError(WsiCamError, ValueError):
+    """Labelled pictures cannot be trained on or measured with: unreadable, unlabelled, leaking, too few."""
+
+
 class OutputError(WsiCamError, OSError):
     """A result cannot be written or read back."""
