@@ -20,6 +20,9 @@ from scipy import ndimage
 from wsi_cam.errors import TissueError
 from wsi_cam.geometry import Affine, Level0, Mpp, Thumbnail
 
+# Pictures here have up to 4 096 px a side. NumPy turns what it counts and what it indexes with into 64
+# bit, eight times the picture: therefore row by row in several places below.
+
 log = logging.getLogger(__name__)
 
 MIN_FRAGMENT_MM2 = 0.004
@@ -108,7 +111,7 @@ def _why_not_brightfield(brightest: NDArray[np.uint8], darkest: NDArray[np.uint8
     if dark > 0.5 and np.mean(darkest >= _NEARLY_WHITE) < 0.01:
         return f"{dark:.0%} of it is dark and none of it glass, as in fluorescence"
     # A stain absorbs some of every colour; a channel that is not there at all was never exposed.
-    if np.count_nonzero(darkest[lit] < 0.1 * brightest[lit]) > 0.5 * np.count_nonzero(lit):
+    if np.count_nonzero(darkest[lit] < brightest[lit] // 10) > 0.5 * np.count_nonzero(lit):
         return "most of it holds only one or two colour channels, as in fluorescence"
     return None
 
@@ -125,7 +128,9 @@ def _colour(planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
         glass &= darkest >= _median(_histogram(darkest, glass))
         for plane in planes:
             levels = np.arange(256) * (255 / _median(_histogram(plane, glass)))
-            plane[:] = np.minimum(np.rint(levels), 255).astype(np.uint8)[plane]
+            to_white = np.minimum(np.rint(levels), 255).astype(np.uint8)
+            for row in plane:
+                row[:] = to_white[row]
         brightest, darkest = planes.max(axis=0), planes.min(axis=0)
     colour: NDArray[np.uint8] = brightest - darkest
     return colour
@@ -134,7 +139,7 @@ def _colour(planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _histogram(plane: NDArray[np.uint8], where: NDArray[np.bool_]) -> NDArray[np.int64]:
     """How often each of the 256 values stands in ``plane``, where ``where`` is True."""
     counts = np.zeros(256, np.int64)
-    for values, chosen in zip(plane, where, strict=True):  # np.bincount turns what it counts into 64 bit
+    for values, chosen in zip(plane, where, strict=True):
         counts += np.bincount(values[chosen], minlength=256)
     return counts
 
@@ -164,10 +169,12 @@ def _drop_small(mask: NDArray[np.bool_], min_pixels: float) -> NDArray[np.bool_]
     labels, parts = ndimage.label(mask, structure=np.ones((3, 3)))
     counts = np.zeros(parts + 1, np.int64)
     for row in labels:
-        counts[: row.max() + 1] += np.bincount(row)
+        np.add.at(counts, row, 1)
     keep = counts >= min_pixels
     keep[0] = False
-    kept: NDArray[np.bool_] = keep[labels]
+    kept = np.empty_like(mask)
+    for row, kept_row in zip(labels, kept, strict=True):
+        kept_row[:] = keep[row]
     return kept
 
 
