@@ -76,7 +76,7 @@ def mask_from_polygons(
         height, width = thumbnail_shape
         slide = to_level0.box(Box(0, 0, width, height))
         raise TissueError(
-            f"{source}: its regions miss the slide or are smaller than a pixel of the overview; coordinates are "
+            f"{source}: its regions miss the slide or are smaller than an overview pixel; coordinates are "
             f"level-0 pixels, x {slide.x:.0f} to {slide.right:.0f} and y {slide.y:.0f} to {slide.bottom:.0f}"
         )
     return TissueMask(mask, to_level0, source)

@@ -35,7 +35,9 @@ _BLACK = 16
 _DARK = 50
 _LIT = 90
 _NEARLY_WHITE = 200
-_NEUTRAL = 15
+_GLASS_LIT = 170
+_GLASS_TINT = 20
+_GLASS_SPREAD = 6
 _BLUR_PX = 0.6
 _COLOUR_LIMITS = (8, 25)
 """Least colour of tissue: above JPEG's noise on glass, below pale eosin, whatever Otsu says."""
@@ -121,19 +123,30 @@ def _colour(planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
     First the colour of the glass, where there is any, is made white.
     """
-    brightest, darkest = planes.max(axis=0), planes.min(axis=0)
-    glass = (darkest >= _NEARLY_WHITE) & (brightest - darkest < _NEUTRAL)
-    glass &= darkest < 255  # pure white is the area that was never scanned
-    if np.count_nonzero(glass) >= 0.001 * glass.size:
-        glass &= darkest >= _median(_histogram(darkest, glass))
-        for plane in planes:
-            levels = np.arange(256) * (255 / _median(_histogram(plane, glass)))
-            to_white = np.minimum(np.rint(levels), 255).astype(np.uint8)
+    white = _colour_of_glass(planes)
+    if white is not None:
+        for plane, level in zip(planes, white, strict=True):
+            to_white = np.minimum(np.rint(np.arange(256) * (255 / level)), 255).astype(np.uint8)
             for row in plane:
                 row[:] = to_white[row]
-        brightest, darkest = planes.max(axis=0), planes.min(axis=0)
-    colour: NDArray[np.uint8] = brightest - darkest
+    colour: NDArray[np.uint8] = planes.max(axis=0) - planes.min(axis=0)
     return colour
+
+
+def _colour_of_glass(planes: NDArray[np.uint8]) -> list[int] | None:
+    """The red, green and blue of empty glass: bright, pale and everywhere the same; None where none is."""
+    brightest, darkest = planes.max(axis=0), planes.min(axis=0)
+    glass = (darkest >= _GLASS_LIT) & (brightest - darkest < _GLASS_TINT)
+    glass &= darkest < 255  # pure white is the area that was never scanned
+    if np.count_nonzero(glass) < 0.001 * glass.size:
+        return None
+    glass &= darkest >= _median(_histogram(darkest, glass))
+    white = [_median(_histogram(plane, glass)) for plane in planes]
+    bright_half = np.count_nonzero(glass)
+    for plane, level in zip(planes, white, strict=True):
+        glass &= (plane >= level - _GLASS_SPREAD) & (plane <= min(level + _GLASS_SPREAD, 255))
+    # Pale tissue can be as bright as glass, but it has texture.
+    return white if np.count_nonzero(glass) > 0.5 * bright_half else None
 
 
 def _histogram(plane: NDArray[np.uint8], where: NDArray[np.bool_]) -> NDArray[np.int64]:
