@@ -31,7 +31,9 @@ def test_a_folder_is_searched_in_a_fixed_order_and_nothing_is_taken_twice(tmp_pa
 def test_a_manifest_says_spacing_mask_and_names(tmp_path: Path) -> None:
     manifest = tmp_path / "cohort.csv"
     manifest.write_text(
-        "sample_id,wsi,spacing_at_level_0,mask_path,patient_id,label\ncase 1,one.svs,0.25,roi.geojson,P1,tumour\n,two.svs,,,,\n"
+        "sample_id,wsi,spacing_at_level_0,mask_path,patient_id,label\n"
+        "case 1,one.svs,0.25,roi.geojson,P1,tumour\n"
+        ",two.svs,,,,\n"
     )
     one, two = collect_inputs([manifest])
     assert one == SlideInput(tmp_path / "one.svs", "case 1", 0.25, tmp_path / "roi.geojson", "P1", "tumour")
@@ -47,7 +49,9 @@ def test_a_manifest_says_spacing_mask_and_names(tmp_path: Path) -> None:
         ("image_path\n", "no rows"),
     ],
 )
-def test_a_manifest_that_makes_no_sense_is_refused_with_the_line(tmp_path: Path, text: str, complaint: str) -> None:
+def test_a_manifest_that_makes_no_sense_is_refused_with_the_line(
+    tmp_path: Path, text: str, complaint: str
+) -> None:
     manifest = tmp_path / "cohort.csv"
     manifest.write_text(text)
     with pytest.raises(SettingsError, match=complaint):

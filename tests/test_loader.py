@@ -47,12 +47,18 @@ def smooth_image(height: int, width: int) -> NDArray[np.uint8]:
     return np.stack(channels, axis=-1).astype(np.uint8)
 
 
-def plan_for(size: Size, slide_mpp: Mpp, mpp_um: float = 1.0, overlap: float = 0.0, size_px: int = 96) -> PatchPlan:
-    everywhere = TissueMask(np.ones((8, 8), np.bool_), Affine[Thumbnail, Level0](size.width / 8, size.height / 8), "all")
+def plan_for(
+    size: Size, slide_mpp: Mpp, mpp_um: float = 1.0, overlap: float = 0.0, size_px: int = 96
+) -> PatchPlan:
+    everywhere = TissueMask(
+        np.ones((8, 8), np.bool_), Affine[Thumbnail, Level0](size.width / 8, size.height / 8), "all"
+    )
     return plan_patches(everywhere, size, slide_mpp, [WHOLE], size_px, mpp_um, overlap)
 
 
-def all_images(slide: PictureSlide, plan: PatchPlan, batch_size: int = 7, num_workers: int = 2) -> NDArray[np.uint8]:
+def all_images(
+    slide: PictureSlide, plan: PatchPlan, batch_size: int = 7, num_workers: int = 2
+) -> NDArray[np.uint8]:
     reader, images, expected = PatchReader(slide, plan, WHOLE), [], 0
     for batch in read_batches(reader, plan, batch_size, num_workers, ReadingReport()):
         assert batch.start == expected
@@ -99,12 +105,14 @@ def test_a_patch_does_not_depend_on_the_block_it_was_read_with() -> None:
     together = all_images(slide, plan)
     alone = np.stack([reader.read(np.array([i]))[0] for i in range(len(plan))])
     difference = abs(together.astype(int) - alone)
-    assert difference.max() <= 1, "the filter's weights are rounded, and in both cases alike but for the last bit"
+    assert difference.max() <= 1, (
+        "the filter's weights are rounded, and in both cases alike but for the last bit"
+    )
     assert (difference > 0).mean() < 0.01
 
 
 def test_the_resize_is_antialiased() -> None:
-    # A chequerboard of single pixels, seen four times coarser, is grey; without a filter it is black or white.
+    # A chequerboard of single pixels, seen four times coarser, is grey; without a filter black or white.
     board = np.indices((800, 800)).sum(axis=0) % 2 * np.uint8(255)
     slide = PictureSlide(np.repeat(board[..., None], 3, axis=2))
     images = all_images(slide, plan_for(Size(800, 800), Mpp(0.25, 0.25)))

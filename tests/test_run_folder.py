@@ -27,15 +27,25 @@ def test_a_result_takes_its_name_when_it_is_whole(folder: RunFolder) -> None:
         assert not folder.slide("s").path.exists()
         building.slide_json.write_text("{}")
     assert folder.is_done("s")
-    assert everything_below(folder.path) == {"slides", "slides/s", "slides/s/patches.csv", "slides/s/slide.json"}
+    assert everything_below(folder.path) == {
+        "slides",
+        "slides/s",
+        "slides/s/patches.csv",
+        "slides/s/slide.json",
+    }
 
 
 def test_a_failure_leaves_nothing_and_keeps_the_older_result(folder: RunFolder) -> None:
     with folder.publishing("s") as building:
         building.slide_json.write_text("old")
-    with pytest.raises(RuntimeError), folder.publishing("s") as building:
-        building.slide_json.write_text("new")
-        raise RuntimeError
+
+    def fail_halfway() -> None:
+        with folder.publishing("s") as building:
+            building.slide_json.write_text("new")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_halfway()
     assert folder.slide("s").slide_json.read_text() == "old"
     assert everything_below(folder.path) == {"slides", "slides/s", "slides/s/slide.json"}
 
@@ -51,7 +61,7 @@ def test_what_a_killed_run_left_is_cleared_and_replaced(folder: RunFolder) -> No
 
 def test_the_process_list_comes_back_as_it_was(folder: RunFolder) -> None:
     rows = {
-        "a": ProcessRow("a", "/x/a, with \"quotes\" and\nnewline.svs", "failed", "no spacing", 1.5, 0, 0),
+        "a": ProcessRow("a", '/x/a, with "quotes" and\nnewline.svs', "failed", "no spacing", 1.5, 0, 0),
         "b": ProcessRow("b", "/x/b.svs", "done", "", 2.25, 40, 3),
     }
     folder.write_process_list(rows)

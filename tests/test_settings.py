@@ -41,7 +41,7 @@ def test_a_mistake_in_the_file_is_named(tmp_path: Path, text: str, complaint: st
 
 
 def test_a_missing_file_is_an_error_that_names_it(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="gone.toml"):
+    with pytest.raises(SettingsError, match=r"gone\.toml"):
         read_settings(tmp_path / "gone.toml", {})
 
 

@@ -60,7 +60,9 @@ def run_batch(
         if progress:
             progress.slide_started(number, len(named), sample_id)
         if folder.is_done(sample_id) and not force:
-            row = replace(rows.get(sample_id, ProcessRow(sample_id, path_key(slide.path), "")), status="skipped")
+            row = replace(
+                rows.get(sample_id, ProcessRow(sample_id, path_key(slide.path), "")), status="skipped"
+            )
             rows.setdefault(sample_id, replace(row, status="done"))
         else:
             row = _run_slide(slide, sample_id, folder, explainer, settings, progress)
@@ -93,7 +95,7 @@ def _run_slide(
             sample_id=sample_id,
             progress=progress.patches_done if progress else None,
         )
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         # The one place where a slide's failure ends: it is recorded, and the batch goes on.
         _write_log(folder.log(sample_id))
         known = isinstance(error, (WsiCamError, OSError, MemoryError))

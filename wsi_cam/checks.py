@@ -33,8 +33,8 @@ def try_reader(reader: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trial.tif"
         tifffile.imwrite(
-            path, pixels, tile=(256, 256), photometric="rgb", compression="deflate", resolution=(20000, 20000),
-            resolutionunit="CENTIMETER",
+            path, pixels, tile=(256, 256), photometric="rgb", compression="deflate",
+            resolution=(20000, 20000), resolutionunit="CENTIMETER",
         )  # fmt: skip
         with open_slide(path, reader=reader) as slide:
             if not np.array_equal(slide.read_region(0, (0, 0, 512, 512)), pixels):
@@ -66,7 +66,13 @@ def try_heatmap() -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trial.ome.zarr"
         writer = HeatmapWriter(
-            path, Size(50, 40), ("a", "b"), to_level0=to_level0, mpp=Mpp(0.5, 0.5), name="trial", provenance={}
+            path,
+            Size(50, 40),
+            ("a", "b"),
+            to_level0=to_level0,
+            mpp=Mpp(0.5, 0.5),
+            name="trial",
+            provenance={},
         )
         writer.write_rows(0, rows)
         writer.finish()

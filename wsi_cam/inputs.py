@@ -93,7 +93,9 @@ def read_manifest(path: Path) -> list[SlideInput]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SettingsError(f"{path}: the manifest cannot be read ({error})") from error
     if not rows:
-        raise SettingsError(f"{path}: the manifest has no rows; it needs a header with image_path and a row per slide")
+        raise SettingsError(
+            f"{path}: the manifest has no rows; it needs a header with image_path and a row per slide"
+        )
     slides = []
     for number, row in enumerate(rows, start=2):
         values = {
@@ -102,7 +104,9 @@ def read_manifest(path: Path) -> list[SlideInput]:
             if isinstance(name, str) and not isinstance(value, list)
         }
         if not values.get("image_path"):
-            raise SettingsError(f"{path}, line {number}: no image_path; every row of a manifest names a slide")
+            raise SettingsError(
+                f"{path}, line {number}: no image_path; every row of a manifest names a slide"
+            )
         slides.append(
             SlideInput(
                 path=path.parent / values["image_path"],
@@ -161,7 +165,9 @@ def assign_sample_ids(slides: Iterable[SlideInput], known: Mapping[str, str]) ->
         if crowd[name.lower()] > 1 or name.lower() in taken:
             name = safe_name(f"{name}-{slide.path.absolute().parent.name}")
         if name.lower() in taken:
-            name = safe_name(f"{name[:100]}-{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}")
+            name = safe_name(
+                f"{name[:100]}-{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+            )
         taken.add(name.lower())
         assigned.append((name, slide))
     return assigned

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -110,6 +111,11 @@ def _span(start: int, length: int, scale: float) -> tuple[float, float, int, int
     return first - from_px, last - from_px, from_px, to_px - from_px
 
 
+def default_workers() -> int:
+    """Reading threads where nobody asked for a number: half of the cores, the network has the rest."""
+    return max(1, min(8, (os.cpu_count() or 1) // 2))
+
+
 def read_batches(
     reader: PatchReader,
     plan: PatchPlan,
@@ -147,10 +153,11 @@ def read_batches(
 Block = tuple[NDArray[np.uint8], NDArray[np.bool_]]
 
 
-def _block_tasks(reader: PatchReader, plan: PatchPlan, report: ReadingReport) -> Iterator[Callable[[], Block]]:
-    edges = [*plan.block_starts.tolist(), len(plan.cell_xy)]
-    for first, stop in zip(edges[:-1], edges[1:], strict=True):
-        indices = np.arange(first, stop)
+def _block_tasks(
+    reader: PatchReader, plan: PatchPlan, report: ReadingReport
+) -> Iterator[Callable[[], Block]]:
+    for block in plan.blocks():
+        indices = np.arange(block.start, block.stop)
 
         def task(indices: NDArray[np.int64] = indices) -> Block:
             return _read_block(reader, plan, indices, report)
@@ -158,7 +165,9 @@ def _block_tasks(reader: PatchReader, plan: PatchPlan, report: ReadingReport) ->
         yield task
 
 
-def _read_block(reader: PatchReader, plan: PatchPlan, indices: NDArray[np.int64], report: ReadingReport) -> Block:
+def _read_block(
+    reader: PatchReader, plan: PatchPlan, indices: NDArray[np.int64], report: ReadingReport
+) -> Block:
     try:
         return reader.read(indices), np.ones(len(indices), np.bool_)
     except SlideError as error:
@@ -175,7 +184,9 @@ def _read_block(reader: PatchReader, plan: PatchPlan, indices: NDArray[np.int64]
     return images, readable
 
 
-def _read_ahead(tasks: Iterator[Callable[[], Block]], num_workers: int, report: ReadingReport) -> Iterator[Block]:
+def _read_ahead(
+    tasks: Iterator[Callable[[], Block]], num_workers: int, report: ReadingReport
+) -> Iterator[Block]:
     """Results in the order of the tasks."""
     if num_workers == 0:
         for task in tasks:

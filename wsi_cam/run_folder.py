@@ -157,7 +157,8 @@ class RunFolder:
                 ]
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise OutputError(
-                f"{self.process_list}: not a process list of wsi_cam ({error!r}); move it away or choose another -o"
+                f"{self.process_list}: not a process list of wsi_cam ({error!r}); "
+                "move it away or choose another -o"
             ) from error
         return {row.sample_id: row for row in rows}
 

@@ -82,7 +82,9 @@ def _read_toml(config: Path) -> dict[str, Any]:
     try:
         content = tomllib.loads(config.read_text(encoding="utf-8"))
     except OSError as error:
-        raise SettingsError(f"{config}: cannot be read ({error.strerror}); give the path of a TOML file") from error
+        raise SettingsError(
+            f"{config}: cannot be read ({error.strerror}); give the path of a TOML file"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{config}: not a TOML file ({error})") from error
     hints = get_type_hints(RunSettings)
@@ -94,7 +96,9 @@ def _read_toml(config: Path) -> dict[str, Any]:
             raise SettingsError(
                 f"{config}: unknown setting {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
             )
-        values[name] = _convert(value, get_args(hints[name]) or (hints[name],), f"{config}: {key}", config.parent)
+        values[name] = _convert(
+            value, get_args(hints[name]) or (hints[name],), f"{config}: {key}", config.parent
+        )
     return values
 
 

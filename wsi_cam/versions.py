@@ -6,8 +6,8 @@ import platform
 from importlib import metadata
 
 _PACKAGES = (
-    "wsi-cam", "torch", "torchvision", "numpy", "scipy", "scikit-image", "pillow", "openslide-python", "openslide-bin",
-    "tifffile", "imagecodecs", "zarr", "numcodecs", "shapely", "safetensors",
+    "wsi-cam", "torch", "torchvision", "numpy", "scipy", "scikit-image", "pillow", "openslide-python",
+    "openslide-bin", "tifffile", "imagecodecs", "zarr", "numcodecs", "shapely", "safetensors",
 )  # fmt: skip
 
 

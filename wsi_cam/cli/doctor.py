@@ -10,7 +10,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "doctor",
         help="check device, readers, model and writers on this machine",
-        description="Show versions and devices, and try each reader, the bundled model and the heatmap store once.",
+        description="Show versions and devices; try each reader, the bundled model and the heatmap store.",
     )
     parser.set_defaults(run=run)
 
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     for name, trial in trials:
         try:
             print(f"{name:9} ok: {trial()}")
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             # Whatever a broken installation raises is the answer that was asked for.
             failures += 1
             print(f"{name:9} FAILED: {type(error).__name__}: {' '.join(str(error).split())}")

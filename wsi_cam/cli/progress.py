@@ -44,7 +44,11 @@ class TerminalProgress:
             print(f"{self._title}: failed: {row.error}", file=sys.stderr)
         elif not self._quiet:
             unread = f", {row.unread} unreadable" if row.unread else ""
-            facts = f"{row.patches} patches{unread} in {row.seconds:.1f} s" if row.status == "done" else "already done"
+            facts = (
+                f"{row.patches} patches{unread} in {row.seconds:.1f} s"
+                if row.status == "done"
+                else "already done"
+            )
             print(f"{self._title}: {facts}")
 
     def _close_bar(self) -> None:

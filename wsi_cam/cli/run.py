@@ -40,22 +40,47 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options that ``demo`` takes as well. None means: what the configuration file or the default says."""
     add = parser.add_argument
-    add("--model", metavar="BUNDLE", type=Path, help="model bundle folder (default: the bundled lymph-node model)")
+    add(
+        "--model",
+        metavar="BUNDLE",
+        type=Path,
+        help="model bundle folder (default: the bundled lymph-node model)",
+    )
     add("--mpp", metavar="F", type=float, help="spacing of level 0 in um/px, where the slide does not say it")
     add("--overlap", metavar="F", type=float, help="fraction of a patch shared with its neighbour, 0 to <1")
-    add("--tissue", metavar="FILE", type=Path, help="GeoJSON polygons (level-0 px) in place of the tissue finder")
+    add(
+        "--tissue",
+        metavar="FILE",
+        type=Path,
+        help="GeoJSON polygons (level-0 px) in place of the tissue finder",
+    )
     add("--min-tissue", metavar="F", type=float, help="least tissue share of a patch (default 0.1)")
     add("--target-layer", metavar="NAME", help="layer that Grad-CAM explains (default layer4)")
     add("--target-class", metavar="NAME", help="class of slide score and overview (default: the model's)")
-    add("--heatmap-mpp", metavar="F", type=float, help="pixel spacing of the heatmap (default: the layer's cells)")
+    add(
+        "--heatmap-mpp",
+        metavar="F",
+        type=float,
+        help="pixel spacing of the heatmap (default: the layer's cells)",
+    )
     add("--batch-size", metavar="N", type=int, help="patches per pass (default: by device)")
-    add("--num-workers", metavar="N", type=int, help="reading threads; 0 reads between passes (default: by cores)")
+    add(
+        "--num-workers",
+        metavar="N",
+        type=int,
+        help="reading threads; 0 reads between passes (default: by cores)",
+    )
     add("--device", metavar="NAME", help="auto (default), cuda, cuda:1, mps or cpu")
     add("--reader", metavar="NAME", help="auto (default), tiff or openslide")
     add("--series", metavar="N", type=int, help="image of a file that holds several")
     add("--ngff", metavar="V", choices=("0.4", "0.5"), help="OME-Zarr version: 0.4 (default; QuPath) or 0.5")
     add("--top-patches", metavar="N", type=int, help="pictures of the N top patches per class (default 3)")
-    add("--config", metavar="FILE", type=Path, help="TOML file with any of these settings; options win over it")
+    add(
+        "--config",
+        metavar="FILE",
+        type=Path,
+        help="TOML file with any of these settings; options win over it",
+    )
     add("--force", action="store_true", help="compute slides again that are already done")
     volume = parser.add_mutually_exclusive_group()
     volume.add_argument("-v", "--verbose", action="count", default=0, help="say more (twice: everything)")

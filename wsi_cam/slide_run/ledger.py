@@ -51,7 +51,9 @@ class Ledger:
         readable = np.flatnonzero(~np.isnan(probabilities[:, 0]))
         for c, top in enumerate(self._top):
             best = readable[np.argsort(-probabilities[readable, c], kind="stable")[: self._keep]]
-            top += [TopPatch(start + int(i), c, float(probabilities[i, c]), evidence[i, c].copy()) for i in best]
+            top += [
+                TopPatch(start + int(i), c, float(probabilities[i, c]), evidence[i, c].copy()) for i in best
+            ]
             top.sort(key=lambda patch: (-patch.probability, patch.index))
             del top[self._keep :]
 

@@ -1,0 +1,1 @@
+"""Benchmarks: one module per part, each with ``measure(work: Path, quick: bool) -> dict``."""

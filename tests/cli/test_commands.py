@@ -1,0 +1,165 @@
+"""The command line: what a person types, sees, and what the shell gets back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.make_models import model_card, write_bundle
+from tests.make_slides import tissue_image, write_svs
+from wsi_cam.cli.main import main
+from wsi_cam.run_folder import RunFolder
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bundle(tmp_path_factory.mktemp("model") / "bundle", model_card(patch_size_px=64, mpp_um=1.0))
+
+
+@pytest.fixture
+def slide(tmp_path: Path) -> Path:
+    image = tissue_image(600, 700, [(100, 100, 400, 400)])
+    return write_svs(tmp_path / "slide.svs", image, mpp=0.5)
+
+
+@pytest.fixture
+def run(bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[object]:
+    """Runs ``wsi-cam run INPUT... -o out`` and gives (status, stdout, stderr)."""
+
+    def run_command(*arguments: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        status = main(["run", *map(str, arguments), "-o", str(tmp_path / "out"), "--model", str(bundle)])
+        out, err = capfd.readouterr()
+        return status, out, err
+
+    return run_command  # type: ignore[return-value]
+
+
+def test_help_names_every_command_and_teaches_the_first_step(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    for word in ("run", "info", "demo", "doctor", "esearch use only", "wsi-cam run slide.svs -o results"):
+        assert word in text
+
+
+def test_help_starts_without_torch() -> None:
+    heavy = "{'torch', 'zarr', 'matplotlib', 'skimage', 'numpy'}"
+    code = f"import sys, wsi_cam.cli.main; found = {heavy} & set(sys.modules); sys.exit(str(found or 0))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == "0"
+
+
+def test_a_run_says_what_it_did_and_skips_it_the_next_time(run, slide: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    status, out, err = run(slide)
+    assert (status, err) == (0, "")
+    assert "slide 1 of 1: slide" in out
+    assert "1 done, 0 failed" in out
+    rows = RunFolder(tmp_path / "out").read_process_list()
+    assert rows["slide"].status == "done"
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["slides"] == {"slide": "done"}
+    before = (tmp_path / "out" / "slides" / "slide" / "slide.json").stat().st_mtime_ns
+    status, out, _ = run(slide)
+    assert status == 0
+    assert "already done" in out
+    assert (tmp_path / "out" / "slides" / "slide" / "slide.json").stat().st_mtime_ns == before
+
+
+def make_bad_input(kind: str, folder: Path) -> Path:
+    path = folder / "bad.svs"
+    if kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "text":
+        path.write_text("this is no slide\n" * 50)
+    elif kind == "folder":
+        path.mkdir()
+        (path / "notes.txt").write_text("x")
+    elif kind == "truncated":
+        write_svs(path, tissue_image(900, 900, [(0, 0, 900, 900)]), mpp=0.5)
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+    elif kind == "no spacing":
+        write_svs(path, tissue_image(600, 600, [(0, 0, 600, 600)]), mpp=None, objective_power=None)
+    elif kind == "glass":
+        write_svs(path, tissue_image(600, 600, []), mpp=0.5)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "remedy"),
+    [("missing", "no such file"), ("empty", "empty"), ("text", ""), ("folder", ""), ("truncated", ""),
+     ("no spacing", "--mpp"), ("glass", "--tissue")],
+)  # fmt: skip
+def test_bad_input_gives_one_line_and_leaves_nothing_half_written(  # type: ignore[no-untyped-def]
+    run, tmp_path: Path, kind: str, remedy: str
+) -> None:
+    status, out, err = run(make_bad_input(kind, tmp_path))
+    assert status != 0
+    lines = [line for line in err.splitlines() if line.strip()]
+    assert len(lines) == 1, err
+    assert "bad.svs" in lines[0]
+    assert remedy in lines[0]
+    assert "Traceback" not in out + err
+    slides = tmp_path / "out" / "slides"
+    assert not slides.exists() or list(slides.iterdir()) == []
+
+
+def test_a_bad_slide_does_not_stop_the_good_one(run, slide: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    bad = make_bad_input("text", tmp_path)
+    status, out, err = run(bad, slide)
+    assert status == 1
+    assert "1 done, 1 failed" in out
+    assert "bad.svs" in err
+    rows = RunFolder(tmp_path / "out").read_process_list()
+    assert {name: row.status for name, row in rows.items()} == {"bad": "failed", "slide": "done"}
+    assert rows["bad"].error
+    assert "Traceback" in (tmp_path / "out" / "logs" / "bad.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "complaint"),
+    [("--model", "nowhere", "nowhere"), ("--overlap", "1.5", "overlap"), ("--device", "cuda:99", "cuda"),
+     ("--target-layer", "layer9", "layer9"), ("--config", "nowhere.toml", "nowhere.toml")],
+)  # fmt: skip
+def test_what_cannot_start_is_said_in_one_line(  # type: ignore[no-untyped-def]
+    slide: Path,
+    bundle: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    option: str,
+    value: str,
+    complaint: str,
+) -> None:
+    status = main(["run", str(slide), "-o", str(tmp_path / "out"), "--model", str(bundle), option, value])
+    captured = capfd.readouterr()
+    assert status in (1, 2)
+    assert complaint in captured.err
+    assert len(captured.err.strip().splitlines()) == 1
+
+
+def test_an_output_folder_that_cannot_be_written_is_named(
+    slide: Path, bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    status = main(["run", str(slide), "-o", str(tmp_path / "file" / "out"), "--model", str(bundle)])
+    err = capfd.readouterr().err
+    assert status == 2
+    assert "cannot be written" in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_info_prints_facts_for_people_and_for_programs(
+    slide: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["info", str(slide)]) == 0
+    assert "700 x 600 px" in capsys.readouterr().out
+    assert main(["info", str(slide), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["path"].endswith("slide.svs")
