@@ -1,0 +1,112 @@
+"""The OME-XML inside our TIFF files: sizes, spacings, channels, and where the picture lies on the slide."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid5
+from xml.etree import ElementTree
+
+from wsi_cam.export.class_colours import RGB
+from wsi_cam.export.origin import Displayed, Origin
+from wsi_cam.geometry import Affine, Heatmap, Mpp, Size
+from wsi_cam.heatmap.ome_xml import signed_rgba
+
+_NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
+_IDS = UUID("0a3fd0a8-1c6b-5a3c-8a3f-5b5a3e0f6c11")
+_KEYS = "wsi_cam/heatmap"
+
+
+@dataclass(frozen=True)
+class TiffChannel:
+    """Name and colour of a channel."""
+
+    name: str
+    colour: RGB
+
+
+def heatmap_tiff_xml(
+    name: str,
+    size: Size,
+    channels: Sequence[TiffChannel],
+    pixel_mpp: Mpp,
+    to_displayed: Affine[Heatmap, Displayed],
+    origin: Origin,
+    provenance: Mapping[str, Any],
+    fingerprint: bytes,
+) -> bytes:
+    """OME-XML (2016-06) in UTF-8 for a file whose IFD i is channel i.
+
+    ``pixel_mpp`` is the spacing of the picture's finest level in um. The annotation ``wsi_cam/heatmap``
+    holds ``to_displayed`` (full-resolution pixels of the slide, as another program shows it by ``origin``)
+    and the provenance as JSON. The file's UUID derives from all this and from ``fingerprint``, a sample of
+    the pixels: equal content gives equal ids.
+    """
+    root = ElementTree.Element(
+        "OME",
+        {
+            "xmlns": _NAMESPACE,
+            "xmlns:xsi": "http://www.w3.org/2001/XMLSchema-instance",
+            "xsi:schemaLocation": f"{_NAMESPACE} {_NAMESPACE}/ome.xsd",
+            "Creator": "wsi_cam",
+        },
+    )
+    image = ElementTree.SubElement(root, "Image", {"ID": "Image:0", "Name": name})
+    pixels = ElementTree.SubElement(
+        image,
+        "Pixels",
+        {
+            "ID": "Pixels:0",
+            "DimensionOrder": "XYCZT",
+            "Type": "float",
+            "BigEndian": "false",
+            "Interleaved": "false",
+            "SizeX": str(size.width),
+            "SizeY": str(size.height),
+            "SizeC": str(len(channels)),
+            "SizeZ": "1",
+            "SizeT": "1",
+            "PhysicalSizeX": repr(float(pixel_mpp.x)),
+            "PhysicalSizeXUnit": "µm",
+            "PhysicalSizeY": repr(float(pixel_mpp.y)),
+            "PhysicalSizeYUnit": "µm",
+        },
+    )
+    for index, channel in enumerate(channels):
+        colour = str(signed_rgba(channel.colour))
+        attributes = {
+            "ID": f"Channel:0:{index}",
+            "Name": channel.name,
+            "SamplesPerPixel": "1",
+            "Color": colour,
+        }
+        ElementTree.SubElement(pixels, "Channel", attributes)
+    for index in range(len(channels)):
+        place = {"IFD": str(index), "PlaneCount": "1", "FirstC": str(index), "FirstZ": "0", "FirstT": "0"}
+        ElementTree.SubElement(pixels, "TiffData", place)
+    ElementTree.SubElement(image, "AnnotationRef", {"ID": "Annotation:0"})
+    facts = {
+        "origin": origin,
+        "scale_x": repr(to_displayed.scale_x),
+        "scale_y": repr(to_displayed.scale_y),
+        "offset_x": repr(to_displayed.offset_x),
+        "offset_y": repr(to_displayed.offset_y),
+        "provenance": json.dumps(provenance, sort_keys=True, ensure_ascii=False, allow_nan=False),
+    }
+    _annotate(root, facts)
+    content = hashlib.sha256(ElementTree.tostring(root) + fingerprint).hexdigest()
+    root.set("UUID", f"urn:uuid:{uuid5(_IDS, content)}")
+    text: bytes = ElementTree.tostring(root, encoding="UTF-8", xml_declaration=True)
+    return text
+
+
+def _annotate(root: ElementTree.Element, facts: Mapping[str, str]) -> None:
+    annotations = ElementTree.SubElement(root, "StructuredAnnotations")
+    attributes = {"ID": "Annotation:0", "Namespace": _KEYS}
+    annotation = ElementTree.SubElement(annotations, "MapAnnotation", attributes)
+    value = ElementTree.SubElement(annotation, "Value")
+    for key, text in facts.items():
+        ElementTree.SubElement(value, "M", {"K": key}).text = text
