@@ -57,7 +57,8 @@ class BandStitcher:
         self._lattice_rows = -(-heatmap_size.height // stride_cells)
         self._first = -self._overhang  # lattice row of the accumulator's first row
         self._band = self._empty_band(0)
-        self._touched = 0  # rows of the band that hold something
+        self._touched = 0  # rows of the band that hold something,
+        self._left, self._right = self._band.shape[1], 0  # and the columns between which they do
 
     def add(self, cell_xy: NDArray[np.int64], maps: NDArray[np.floating]) -> None:
         """Adds patches whose first cells lie at (column, row) ``cell_xy`` (n, 2) of the heatmap.
@@ -86,8 +87,10 @@ class BandStitcher:
         self._grow(int(rows.max()) + self._reach)
         width = self._band.shape[1]
         origins = rows * width + columns
-        if len(np.unique(origins)) != len(origins):
+        if (np.diff(origins) <= 0).any() and len(np.unique(origins)) != len(origins):
             raise ValueError("a patch is twice in one call")
+        self._left = min(self._left, int(columns.min()))
+        self._right = max(self._right, int(columns.max()) + self._reach)
         flat = self._band.reshape(-1, *self._band.shape[2:])
         blocks = self._weighted_blocks(maps)
         for block_row in range(self._reach):
@@ -138,11 +141,13 @@ class BandStitcher:
         return np.zeros((rows, columns, self._channels + 1, self._stride, self._stride))
 
     def _grow(self, rows: int) -> None:
-        self._touched = max(self._touched, rows)
         if rows > len(self._band):
-            grown = self._empty_band(rows)
-            grown[: len(self._band)] = self._band
-            self._band = grown
+            band = self._empty_band(rows)
+            band[: self._touched, self._left : self._right] = self._band[
+                : self._touched, self._left : self._right
+            ]
+            self._band = band
+        self._touched = max(self._touched, rows)
 
     def _give_away(self, lattice_row: int) -> None:
         """Gives away the lattice rows above ``lattice_row`` and moves the band down to it."""
@@ -152,25 +157,30 @@ class BandStitcher:
         step = max(1, _ROWS_AT_A_TIME // self._stride)
         for start in range(max(0, -self._first), min(done, self._touched), step):
             self._give_away_rows(start, min(start + step, done, self._touched))
+        # Only what was written to is moved and cleared: the rest of the band has never taken memory.
+        written = self._band[: self._touched, self._left : self._right]
         kept = max(0, self._touched - done)
-        self._band[:kept] = self._band[done : done + kept].copy()
-        self._band[kept : self._touched] = 0
+        written[:kept] = written[done : done + kept].copy()
+        written[kept:] = 0
         self._touched = kept
+        if not kept:
+            self._left, self._right = self._band.shape[1], 0
         self._first = lattice_row
 
     def _give_away_rows(self, start: int, stop: int) -> None:
         """Divides rows start to stop of the band and passes them on, unless nothing was seen in them."""
-        columns = slice(self._overhang, self._overhang + self._lattice_columns)
-        blocks = self._band[start:stop, columns]
-        weights = blocks[:, :, -1:]
+        left = max(self._left, self._overhang)
+        right = min(self._right, self._overhang + self._lattice_columns)
+        blocks = self._band[start:stop, left:right]
+        sums, weights = blocks[:, :, :-1], blocks[:, :, -1:]
         if not weights.any():
             return
-        means = np.full(blocks[:, :, :-1].shape, np.nan, dtype=np.float32)
-        np.divide(blocks[:, :, :-1], weights, out=means, where=weights > 0, casting="same_kind")
-        first_row = (self._first + start) * self._stride
-        rows = means.transpose(2, 0, 3, 1, 4).reshape(
-            self._channels, (stop - start) * self._stride, self._lattice_columns * self._stride
-        )
+        stride, count = self._stride, stop - start
+        rows = np.full((self._channels, count, stride, self._lattice_columns, stride), np.nan, np.float32)
+        means = rows.transpose(1, 3, 0, 2, 4)[:, left - self._overhang : right - self._overhang]
+        np.divide(sums, weights, out=means, where=weights > 0, casting="same_kind")
+        first_row = (self._first + start) * stride
+        rows = rows.reshape(self._channels, count * stride, self._lattice_columns * stride)
         self._sink(first_row, rows[:, : self._size.height - first_row, : self._size.width])
 
 
