@@ -58,7 +58,9 @@ def _fetch(path: Path) -> None:
         partial.write_bytes(content)
         os.replace(partial, path)
     except OSError as error:
-        raise SlideError(f"{path}: cannot be written ({error.strerror}); set XDG_CACHE_HOME, or {_REMEDY}") from error
+        raise SlideError(
+            f"{path}: cannot be written ({error.strerror}); set XDG_CACHE_HOME, or {_REMEDY}"
+        ) from error
 
 
 def _sha256(path: Path) -> str:
