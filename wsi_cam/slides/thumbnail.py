@@ -1,0 +1,99 @@
+"""A small picture of a whole slide, in memory that does not grow with the slide."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_cam.geometry import Affine, Level0, Mpp, Thumbnail
+from wsi_cam.slides.slide import LevelInfo, Slide
+
+#: Side of the blocks that are read at a time: 12 MiB of RGB, and four times that while it is averaged.
+_BLOCK_SIDE = 2048
+
+
+def read_thumbnail(
+    slide: Slide, mpp_um: Mpp, target_mpp_um: float = 8.0, max_side: int = 4096
+) -> tuple[NDArray[np.uint8], Affine[Thumbnail, Level0]]:
+    """RGB (h, w, 3) of the whole level 0 at about ``target_mpp_um``, and where its pixels lie.
+
+    ``mpp_um`` is the spacing of level 0. The picture is never finer than level 0, and no side is
+    longer than ``max_side``. Each pixel is the mean of the area it covers on the coarsest level that
+    is at least as fine, read block by block. Its last row and column may reach past the slide's
+    edge; they average what lies on the slide. Raises SlideError where a block cannot be read.
+    """
+    size = slide.info.size
+    step_x, step_y = (max(1.0, target_mpp_um / mpp) for mpp in (mpp_um.x, mpp_um.y))
+    shrink = max(1.0, size.width / step_x / max_side, size.height / step_y / max_side)
+    # A hair more, so that rounding up does not end in max_side + 1.
+    shrink *= 1 + 1e-9 if shrink > 1 else 1
+    to_level0 = Affine[Thumbnail, Level0](step_x * shrink, step_y * shrink)
+    number = _coarsest_fine_enough(slide.info.levels, to_level0)
+    width = max(1, math.ceil(size.width / to_level0.scale_x - 1e-6))
+    height = max(1, math.ceil(size.height / to_level0.scale_y - 1e-6))
+    return _average(slide, number, to_level0, width, height), to_level0
+
+
+def _coarsest_fine_enough(levels: tuple[LevelInfo, ...], to_level0: Affine[Thumbnail, Level0]) -> int:
+    fine = [
+        number
+        for number, level in enumerate(levels)
+        if level.to_level0.scale_x <= to_level0.scale_x * 1.001
+        and level.to_level0.scale_y <= to_level0.scale_y * 1.001
+    ]
+    return max(fine, key=lambda number: levels[number].to_level0.scale_x, default=0)
+
+
+def _average(
+    slide: Slide, number: int, to_level0: Affine[Thumbnail, Level0], width: int, height: int
+) -> NDArray[np.uint8]:
+    """Area means of a level, block by block: whole thumbnail pixels wide, each level pixel read once."""
+    level = slide.info.levels[number]
+    edges_x = _edges(width, to_level0.scale_x / level.to_level0.scale_x, level.size.width)
+    edges_y = _edges(height, to_level0.scale_y / level.to_level0.scale_y, level.size.height)
+    picture = np.empty((height, width, 3), np.uint8)
+    for left, right, x0, x1 in _cut(edges_x, level.size.width):
+        for top, bottom, y0, y1 in _cut(edges_y, level.size.height):
+            block = slide.read_region(number, (x0, y0, x1 - x0, y1 - y0))
+            rows = _interval_means(block.astype(np.float32), edges_y[top : bottom + 1] - y0)
+            means = _interval_means(rows.swapaxes(0, 1), edges_x[left : right + 1] - x0).swapaxes(0, 1)
+            picture[top:bottom, left:right] = means.round().clip(0, 255)
+    return picture
+
+
+def _edges(count: int, step: float, end: int) -> NDArray[np.float64]:
+    """Borders (count + 1,) of thumbnail pixels in level pixels, none past the level's end."""
+    edges: NDArray[np.float64] = np.minimum(np.arange(count + 1) * step, end)
+    edges[-1] = end
+    return edges
+
+
+def _cut(edges: NDArray[np.float64], end: int) -> list[tuple[int, int, int, int]]:
+    """Runs of thumbnail pixels of about one block: first, last + 1, and the level pixels they need."""
+    runs, first = [], 0
+    while first < len(edges) - 1:
+        last = int(np.searchsorted(edges, edges[first] + _BLOCK_SIDE, side="right")) - 1
+        last = min(max(last, first + 1), len(edges) - 1)
+        start = min(math.floor(edges[first]), end - 1)
+        runs.append((first, last, start, max(math.ceil(edges[last]), start + 1)))
+        first = last
+    return runs
+
+
+def _interval_means(values: NDArray[np.float32], edges: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Means (n, ...) of ``values`` (m, ...) between neighbouring ``edges`` (n + 1,); parts of a pixel count.
+
+    An interval of next to no length (a level that lost its last pixels) has the value at its place.
+    """
+    first = np.minimum(np.floor(edges).astype(np.int64), len(values) - 1)
+    whole = np.add.reduceat(values, first[:-1], axis=0)
+    # Where two edges fall into one pixel reduceat gives that pixel; nothing whole lies between them.
+    whole[first[:-1] == first[1:]] = 0
+    as_columns = (-1, *[1] * (values.ndim - 1))
+    part = (edges - first).astype(np.float32).reshape(as_columns)
+    at_edges = values[first] * part
+    lengths = np.diff(edges).astype(np.float32).reshape(as_columns)
+    means: NDArray[np.float32] = (whole + at_edges[1:] - at_edges[:-1]) / np.maximum(lengths, 1e-2)
+    return np.where(lengths < 1e-2, values[first[:-1]], means)

@@ -1,0 +1,125 @@
+"""Bytes of one TIFF tile to RGB, with the pixels that OpenSlide makes of them.
+
+OpenSlide decodes JPEG with libjpeg-turbo at its defaults (accurate integer IDCT, smooth chroma
+upsampling), which imagecodecs uses too, taking the colour space from the TIFF's photometric
+tag. JPEG 2000 of Aperio's kind 33003 holds YCbCr that OpenJPEG leaves alone; OpenSlide turns it into RGB in
+fixed point, and so does this module.
+
+Nothing is decoded before its stated size was compared with what the tile must have: a few bytes of a
+damaged file may claim 65 535 x 65 535 pixels.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+
+NONE, LZW, JPEG, DEFLATE, PACKBITS = 1, 5, 7, 8, 32773
+OLD_DEFLATE, APERIO_YCBCR, APERIO_RGB, ZSTD = 32946, 33003, 33005, 50000
+JPEG2000 = {APERIO_YCBCR, APERIO_RGB, 34712}
+BYTES = {NONE, LZW, DEFLATE, PACKBITS, OLD_DEFLATE, ZSTD}
+GREY, RGB, YCBCR = 1, 2, 6
+
+_EIGHT_BIT_FULL_SIZE = b"\x07\x01\x01"  # of one component: unsigned depth - 1, and its subsampling
+
+#: What a damaged tile makes imagecodecs raise; its own errors are RuntimeErrors.
+DECODING_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, MemoryError, struct.error)
+
+
+@dataclass(frozen=True)
+class TileCoding:
+    """How the tiles of one page are stored: TIFF tag values, and what the JPEG streams call themselves.
+
+    ``samples`` are those inside of one tile (1 where the planes of an RGB image are stored apart).
+    """
+
+    compression: int
+    photometric: int
+    samples: int
+    predictor: int = 1
+    jpeg_tables: bytes | None = None
+    is_jfif: bool = False
+
+    @property
+    def is_supported(self) -> bool:
+        if self.compression == JPEG:
+            return (self.samples == 3 and self.photometric in (RGB, YCBCR)) or self.samples == 1
+        if self.compression in JPEG2000:
+            return self.samples == 3
+        # YCbCr without JPEG stores its chroma in blocks of its own making
+        return self.compression in BYTES and self.photometric in (GREY, RGB) and self.predictor in (1, 2)
+
+    def decode(self, data: bytes, height: int, width: int) -> NDArray[np.uint8]:
+        """Samples (height, width, ``samples``) of one tile; raises one of DECODING_ERRORS."""
+        if self.compression == JPEG:
+            return self._decode_jpeg(data, height, width)
+        if self.compression in JPEG2000:
+            return self._decode_jpeg2000(data, height, width)
+        return self._decode_bytes(data, height, width)
+
+    def _decode_jpeg(self, data: bytes, height: int, width: int) -> NDArray[np.uint8]:
+        if self.samples == 1:
+            space = out_space = "gray"
+        else:
+            # A JFIF stream is YCbCr by its own definition, whatever the TIFF says about it.
+            is_rgb = self.photometric == RGB and not self.is_jfif
+            space, out_space = "rgb" if is_rgb else "ycbcr", "rgb"
+        pixels = np.empty((height, width, 3) if self.samples == 3 else (height, width), np.uint8)
+        # imagecodecs compares the stream's size with that of ``out`` before it decodes.
+        imagecodecs.jpeg8_decode(
+            data, tables=self.jpeg_tables, colorspace=space, outcolorspace=out_space, out=pixels
+        )
+        return pixels.reshape(height, width, self.samples)
+
+    def _decode_jpeg2000(self, data: bytes, height: int, width: int) -> NDArray[np.uint8]:
+        # ISO/IEC 15444-1 A.5.1: SOC and SIZ begin a codestream; extent minus offset is the image's size
+        soc_siz, right, bottom, left, top, count, kinds = struct.unpack_from(">I4x4I16xH9s", data)
+        if soc_siz != 0xFF4FFF51:
+            raise ValueError("a tile does not begin as a JPEG 2000 codestream")
+        if (bottom - top, right - left) != (height, width):
+            raise ValueError(f"a tile of {width} x {height} px says it has {right - left} x {bottom - top}")
+        if count != 3 or kinds != _EIGHT_BIT_FULL_SIZE * 3:
+            raise ValueError("a JPEG 2000 tile is not 8-bit, three components of one size")
+        pixels: NDArray[np.uint8] = imagecodecs.jpeg2k_decode(data, numthreads=1)
+        return ycbcr_to_rgb(pixels) if self.compression == APERIO_YCBCR else pixels
+
+    def _decode_bytes(self, data: bytes, height: int, width: int) -> NDArray[np.uint8]:
+        size = height * width * self.samples
+        if self.compression == NONE:
+            raw: bytes | bytearray = data
+        elif self.compression == LZW:
+            raw = imagecodecs.lzw_decode(data, out=size)
+        elif self.compression == PACKBITS:
+            raw = imagecodecs.packbits_decode(data, out=size)
+        elif self.compression == ZSTD:
+            raw = imagecodecs.zstd_decode(data, out=size)
+        else:
+            raw = imagecodecs.zlib_decode(data, out=size)
+        if len(raw) < size:
+            raise ValueError(f"a tile holds {len(raw)} bytes instead of {size}")
+        pixels = np.frombuffer(raw, np.uint8, size).reshape(height, width, self.samples)
+        if self.predictor == 2:
+            return np.cumsum(pixels, axis=1, dtype=np.uint8)
+        return pixels
+
+
+_CHROMA = np.arange(256) - 128
+_RED_OF_CR = np.rint(1.402 * _CHROMA).astype(np.int16)
+_BLUE_OF_CB = np.rint(1.772 * _CHROMA).astype(np.int16)
+_GREEN_OF_CB = np.rint(65536 * (0.5 - 0.34414 * _CHROMA)).astype(np.int32)
+_GREEN_OF_CR = np.rint(65536 * -0.71414 * _CHROMA).astype(np.int32)
+
+
+def ycbcr_to_rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """JFIF's conversion (Rec. ITU-T T.871 section 7) of (h, w, 3), in 16-bit fixed point for green."""
+    luma, blue, red = (pixels[..., i] for i in range(3))
+    rgb = np.empty(pixels.shape, np.int16)
+    rgb[..., 0] = _RED_OF_CR[red]
+    rgb[..., 1] = (_GREEN_OF_CB[blue] + _GREEN_OF_CR[red]) >> 16
+    rgb[..., 2] = _BLUE_OF_CB[blue]
+    rgb += luma[..., None]
+    return rgb.clip(0, 255).astype(np.uint8)
