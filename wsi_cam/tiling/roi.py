@@ -123,7 +123,8 @@ def _is_object(value: Any, kind: str) -> bool:
 
 def _valid_polygons(geometry: dict[str, Any], name: str) -> list[Polygon]:
     try:
-        drawn = shapely.force_2d(shape(geometry))
+        with np.errstate(invalid="ignore"):  # NaN gets its own message below
+            drawn = shapely.force_2d(shape(geometry))
         finite = np.isfinite(shapely.get_coordinates(drawn)).all()
         valid = shapely.make_valid(drawn) if finite else None
     except (
