@@ -186,14 +186,13 @@ class BandStitcher:
 
 def _seen(maps: NDArray[np.floating], cell_xy: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which patches hold numbers (n,); raises ModelError where one holds numbers and others mixed."""
-    values = maps.reshape(len(maps), -1)
     # A sum is finite only if all its terms are: one pass over the values, and the rest only where needed.
-    seen: NDArray[np.bool_] = np.isfinite(values.sum(axis=1, dtype=np.float64))
+    seen: NDArray[np.bool_] = np.isfinite(maps.sum(axis=(1, 2, 3), dtype=np.float64))
     for patch in np.flatnonzero(~seen):
-        finite = np.isfinite(values[patch])
+        finite = np.isfinite(maps[patch])
         if finite.all():
             seen[patch] = True
-        elif not np.isnan(values[patch]).all():
+        elif not np.isnan(maps[patch]).all():
             x, y = cell_xy[patch]
             raise ModelError(
                 f"the map of the patch at cell {x}, {y} holds {int((~finite).sum())} values that are not "

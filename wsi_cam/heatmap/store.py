@@ -188,8 +188,9 @@ class HeatmapStore:
             try:
                 values[index] = self._arrays[level][channel, y : y + height, x : x + width]
             except (OSError, RuntimeError, ValueError) as error:
+                place = f"level {level} at {(x, y, width, height)}"
                 raise OutputError(
-                    f"{self.folder}: level {level} cannot be read at {(x, y, width, height)} ({error}); "
+                    f"{self.folder}: {place} cannot be read ({_said(error)}); "
                     "the heatmap is damaged, compute the slide again"
                 ) from error
         return values
@@ -220,8 +221,7 @@ def open_heatmap(folder: Path) -> HeatmapStore:
         return HeatmapStore(folder, facts_from_attributes(attributes, size), arrays, ngff)
     except (OSError, KeyError, TypeError, ValueError, IndexError) as error:
         raise OutputError(
-            f"{folder}: not a finished heatmap of wsi_cam ({type(error).__name__}: {error}); "
-            "compute the slide again"
+            f"{folder}: not a finished heatmap of wsi_cam ({_said(error)}); compute the slide again"
         ) from error
 
 
@@ -230,6 +230,11 @@ def _array(group: zarr.Group, path: str) -> zarr.Array[Any]:
     if not isinstance(array, zarr.Array) or array.ndim != 3:
         raise ValueError(f"level {path} is no array of axes c, y, x")
     return array
+
+
+def _said(error: Exception) -> str:
+    """Kind and message of an error, in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 @contextmanager
@@ -241,6 +246,6 @@ def _writing(folder: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise OutputError(
-            f"{folder}: cannot be written ({error.strerror or error}); "
+            f"{folder}: cannot be written ({error.strerror or _said(error)}); "
             "free space or choose another output folder"
         ) from error

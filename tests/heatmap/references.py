@@ -1,0 +1,69 @@
+"""Slow and obvious ways to the same heatmaps: the oracles of these tests."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_cam.geometry import Size
+
+
+def stitched(
+    size: Size, cell_xy: NDArray[np.int64], maps: NDArray[np.floating], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The weighted mean of all maps at every cell, a cell of a patch at a time; NaN where none lies."""
+    n, channels, side, _ = maps.shape
+    sums = np.zeros((channels, size.height, size.width))
+    total = np.zeros((size.height, size.width))
+    for patch in range(n):
+        if np.isnan(maps[patch]).all():
+            continue
+        column, row = cell_xy[patch]
+        for i in range(side):
+            for j in range(side):
+                y, x = row + i, column + j
+                if 0 <= y < size.height and 0 <= x < size.width:
+                    sums[:, y, x] += weights[i, j] * maps[patch, :, i, j]
+                    total[y, x] += weights[i, j]
+    total[total == 0] = np.nan
+    return sums / total
+
+
+def pyramid_level(finest: NDArray[np.floating], level: int) -> NDArray[np.float64]:
+    """The mean of the finite pixels of each 2^level block of the finest level; NaN where a block has none."""
+    channels, height, width = finest.shape
+    side = 2**level
+    means = np.full((channels, -(-height // side), -(-width // side)), np.nan)
+    for c, y, x in np.ndindex(means.shape):
+        block = finest[c, y * side : (y + 1) * side, x * side : (x + 1) * side].astype(np.float64)
+        if np.isfinite(block).any():
+            means[c, y, x] = block[np.isfinite(block)].mean()
+    return means
+
+
+def resampled(
+    source: NDArray[np.floating],
+    scale: tuple[float, float],
+    offset: tuple[float, float],
+    size: Size,
+) -> NDArray[np.float64]:
+    """Every target pixel as the mean of the finite source pixels under it, weighted by the area they share.
+
+    ``scale`` and ``offset`` (y, x) take source coordinates to target coordinates.
+    """
+    channels, height, width = source.shape
+    target = np.full((channels, size.height, size.width), np.nan)
+    for c, y, x in np.ndindex(target.shape):
+        total = area = 0.0
+        for row in range(height):
+            top, bottom = row * scale[0] + offset[0], (row + 1) * scale[0] + offset[0]
+            tall = min(bottom, y + 1) - max(top, y)
+            for column in range(width):
+                left, right = column * scale[1] + offset[1], (column + 1) * scale[1] + offset[1]
+                wide = min(right, x + 1) - max(left, x)
+                if tall > 1e-6 and wide > 1e-6 and np.isfinite(source[c, row, column]):
+                    total += tall * wide * source[c, row, column]
+                    area += tall * wide
+        if area > 0:
+            target[c, y, x] = total / area
+    return target
