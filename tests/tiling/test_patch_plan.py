@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsi_cam.errors import SettingsError, SpacingError, TissueError
@@ -83,6 +83,7 @@ def slow_fractions(tissue: TissueMask, plan: PatchPlan) -> dict[tuple[int, int],
     return fractions
 
 
+@settings(deadline=None)
 @given(plans())
 def test_the_tissue_under_a_patch_is_the_exact_area_of_the_mask(case: tuple[TissueMask, PatchPlan]) -> None:
     tissue, plan = case
@@ -94,6 +95,7 @@ def test_the_tissue_under_a_patch_is_the_exact_area_of_the_mask(case: tuple[Tiss
     assert all(fraction < plan.min_tissue + 1e-6 for fraction in left_out)
 
 
+@settings(deadline=None)
 @given(plans(min_tissue=0))
 def test_every_point_of_tissue_lies_in_a_patch(case: tuple[TissueMask, PatchPlan]) -> None:
     tissue, plan = case
@@ -104,6 +106,7 @@ def test_every_point_of_tissue_lies_in_a_patch(case: tuple[TissueMask, PatchPlan
     assert inside.all(axis=2).any(axis=1).all()
 
 
+@settings(deadline=None)
 @given(plans())
 def test_patches_start_at_whole_strides_and_no_error_accumulates(case: tuple[TissueMask, PatchPlan]) -> None:
     _, plan = case
@@ -115,6 +118,7 @@ def test_patches_start_at_whole_strides_and_no_error_accumulates(case: tuple[Tis
     assert np.abs(back - plan.cell_xy).max() < 1e-6
 
 
+@settings(deadline=None)
 @given(plans())
 def test_each_patch_is_planned_once_and_read_block_by_block(case: tuple[TissueMask, PatchPlan]) -> None:
     _, plan = case
@@ -134,6 +138,7 @@ def test_each_patch_is_planned_once_and_read_block_by_block(case: tuple[TissueMa
         assert (extent[several] <= BLOCK_PX * (1 + 1e-9)).all()
 
 
+@settings(deadline=None)
 @given(plans())
 def test_rows_called_finished_are_touched_by_no_later_block(case: tuple[TissueMask, PatchPlan]) -> None:
     _, plan = case
@@ -145,6 +150,7 @@ def test_rows_called_finished_are_touched_by_no_later_block(case: tuple[TissueMa
         assert finished[number] == (later.min() if len(later) else plan.heatmap_size.height)
 
 
+@settings(deadline=None)
 @given(plans())
 def test_the_heatmap_covers_the_whole_slide_with_no_cell_to_spare(
     case: tuple[TissueMask, PatchPlan],

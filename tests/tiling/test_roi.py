@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely import Polygon
 
@@ -163,6 +163,7 @@ coordinates = st.floats(-40, 140, allow_subnormal=False).map(lambda v: v + 0.012
 outlines = st.lists(st.tuples(coordinates, coordinates), min_size=3, max_size=9)
 
 
+@settings(deadline=None)
 @given(st.lists(outlines, min_size=1, max_size=4), st.floats(3, 9), st.floats(3, 9))
 def test_a_pixel_is_in_where_its_centre_is_in_any_region(
     rings: list[list[tuple[float, float]]], scale_x: float, scale_y: float

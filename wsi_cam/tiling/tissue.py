@@ -86,17 +86,21 @@ def find_tissue(
     brightest = planes.max(axis=0)
     reason = _why_not_brightfield(brightest, planes.min(axis=0))
     if reason is not None:
-        raise TissueError(f"not a brightfield slide: {reason}; draw a region and give it with --tissue")
+        raise TissueError(
+            f"not a brightfield slide: {reason}; if it is one, draw a region and give it with --tissue"
+        )
     lit = brightest >= _DARK
     colour = _colour(planes)
     threshold = _colour_threshold(_histogram(colour, lit))
     mask = (colour >= threshold) & lit
+    coloured = int(np.count_nonzero(mask))
     pixel = pixel_mm2(to_level0, slide_mpp)
-    mask |= ~_drop_small(~mask, max_hole_mm2 / pixel)
-    cleaned = _drop_small(mask, min_fragment_mm2 / pixel)
+    smallest = min(min_fragment_mm2 / pixel, mask.size / 10)  # a crop may be smaller than a fragment
+    mask |= ~_drop_small(~mask, max_hole_mm2 / pixel, smallest)
+    cleaned = _drop_small(mask, smallest, smallest)
     log.debug("tissue: colour threshold %d, %d of %d pixels", threshold, cleaned.sum(), cleaned.size)
     if not cleaned.any():
-        raise TissueError(_why_no_tissue(int(colour[lit].max()), int(mask.sum()) * pixel, min_fragment_mm2))
+        raise TissueError(_why_no_tissue(int(colour[lit].max()), coloured * pixel, min_fragment_mm2))
     return TissueMask(cleaned, to_level0, "colour")
 
 
@@ -177,13 +181,19 @@ def _colour_threshold(histogram: NDArray[np.int64]) -> int:
     return int(np.clip(np.argmax(between) + 1, *_COLOUR_LIMITS))
 
 
-def _drop_small(mask: NDArray[np.bool_], min_pixels: float) -> NDArray[np.bool_]:
-    """Without the connected parts (over edges and corners) of fewer than ``min_pixels``."""
+def _drop_small(mask: NDArray[np.bool_], min_pixels: float, min_pixels_at_edge: float) -> NDArray[np.bool_]:
+    """Without the connected parts (over edges and corners) of fewer than ``min_pixels``.
+
+    For parts that reach the picture's edge ``min_pixels_at_edge`` holds: the glass beside a tissue goes
+    on there, it is no gap in it.
+    """
     labels, parts = ndimage.label(mask, structure=np.ones((3, 3)))
     counts = np.zeros(parts + 1, np.int64)
     for row in labels:
         np.add.at(counts, row, 1)
     keep = counts >= min_pixels
+    for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        keep[edge] = counts[edge] >= min_pixels_at_edge
     keep[0] = False
     kept = np.empty_like(mask)
     for row, kept_row in zip(labels, kept, strict=True):
