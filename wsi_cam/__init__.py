@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from wsi_cam.classifiers.bundle import Classifier, load_classifier
     from wsi_cam.heatmap.store import HeatmapStore, open_heatmap
-    from wsi_cam.pipeline import SlideResult, explain_patch, explain_slide
+    from wsi_cam.one_patch import explain_patch
+    from wsi_cam.pipeline import SlideResult, explain_slide
     from wsi_cam.settings import RunSettings
     from wsi_cam.slides.slide import Slide, open_slide
 
@@ -38,7 +39,7 @@ _HOME = {
     "RunSettings": "wsi_cam.settings",
     "Slide": "wsi_cam.slides.slide",
     "SlideResult": "wsi_cam.pipeline",
-    "explain_patch": "wsi_cam.pipeline",
+    "explain_patch": "wsi_cam.one_patch",
     "explain_slide": "wsi_cam.pipeline",
     "load_classifier": "wsi_cam.classifiers.bundle",
     "open_heatmap": "wsi_cam.heatmap.store",

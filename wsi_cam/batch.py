@@ -14,9 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from wsi_cam.classifiers.device import device_name
 from wsi_cam.errors import WsiCamError
 from wsi_cam.inputs import SlideInput, assign_sample_ids, collect_inputs, path_key
-from wsi_cam.pipeline import explain_slide, load_explainer
+from wsi_cam.pipeline import explain_slide, make_explainer
 from wsi_cam.run_folder import ProcessRow, RunFolder, write_json
 from wsi_cam.settings import RunSettings
 from wsi_cam.versions import installed_versions
@@ -53,7 +54,7 @@ def run_batch(
     rows = folder.read_process_list()
     known = {row.image_path: sample_id for sample_id, row in rows.items()}
     named = assign_sample_ids(slides, known)
-    explainer = load_explainer(settings)
+    explainer = make_explainer(settings)
     started = datetime.now(UTC)
     results = []
     for number, (sample_id, slide) in enumerate(named, start=1):
@@ -128,7 +129,7 @@ def _run_record(
         "started": started.isoformat(timespec="seconds"),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "settings": settings.as_dict(),
-        "device": explainer.device_name,
+        "device": device_name(explainer.classifier.device),
         "machine": {"system": platform.platform(), "cpus": os.cpu_count()},
         "versions": installed_versions(),
         "slides": {row.sample_id: row.status for row in rows},

@@ -68,7 +68,8 @@ def try_heatmap() -> str:
         writer = HeatmapWriter(
             path,
             Size(50, 40),
-            ("a", "b"),
+            channel_names=("a", "b"),
+            channel_colors=((200, 0, 0), (0, 0, 200)),
             to_level0=to_level0,
             mpp=Mpp(0.5, 0.5),
             name="trial",

@@ -74,6 +74,7 @@ class PatchExplainer:
         if batch_size < 1:
             raise ModelError(f"batch size {batch_size}: must be at least 1")
         self.classifier = classifier
+        self.target_layer, self.method = target_layer, method
         self.batch_size = batch_size
         network = with_norms_folded(classifier.network, untouched=(target_layer,))
         self._explainer = Explainer(network, target_layer, method, mixed_precision_dtype(classifier.device))
@@ -101,8 +102,8 @@ class PatchExplainer:
         if evidence.shape[2:] != (self.map_cells, self.map_cells):
             shape = tuple(evidence.shape[2:])
             raise ModelError(
-                f"target layer: its maps are {shape} cells where {self.map_cells} along each side would cover "
-                "the patch, so they cannot be laid onto a slide; take another"
+                f"target layer: its maps are {shape} cells, where {self.map_cells} along each side would "
+                "cover the patch, so they cannot be laid onto a slide; take another layer"
             )
         return PendingBatch(n, (self.classifier.probabilities(logits), logits.float(), evidence.float()))
 

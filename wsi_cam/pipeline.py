@@ -25,6 +25,9 @@ from wsi_cam.slide_run.outputs import write_failure_picture, write_outputs
 from wsi_cam.slide_run.record import provenance, slide_record
 from wsi_cam.slides.slide import open_slide
 
+#: Patches per pass where nobody asked for a number. On a CPU larger batches gain nothing.
+_BATCH_SIZE = {"cpu": 16, "cuda": 128}
+
 #: Called with patches done and patches planned.
 PatchesDone = Callable[[int, int], None]
 
@@ -67,7 +70,7 @@ class Stopwatch:
 def explain_slide(
     path: str | Path,
     output: str | Path,
-    classifier: Classifier | None = None,
+    classifier: Classifier | PatchExplainer | None = None,
     settings: RunSettings | None = None,
     *,
     sample_id: str | None = None,
@@ -76,23 +79,23 @@ def explain_slide(
     """Classify and explain the tissue of one slide into ``output/slides/<sample_id>/``.
 
     Without a ``classifier``, the one that ``settings.model`` names is loaded (the bundled one where it
-    names none). The folder appears when everything in it is written; an older one is replaced.
+    names none); for many slides make a ``PatchExplainer`` once, with :func:`make_explainer`. The folder
+    appears when everything in it is written; an older one is replaced.
 
     Raises a WsiCamError: SlideError, SpacingError, TissueError (its picture is then in
     ``output/failed/``), ModelError, SettingsError or OutputError.
     """
     settings = settings or RunSettings()
-    classifier = classifier or load_classifier(settings.model, settings.device)
+    explainer = classifier if isinstance(classifier, PatchExplainer) else make_explainer(settings, classifier)
     folder, sample_id = RunFolder(Path(output)), sample_id or safe_name(Path(path).stem)
     folder.prepare()
     watch = Stopwatch()
-    explainer = PatchExplainer(classifier, settings.target_layer, batch_size=settings.batch_size)
     with open_slide(path, reader=settings.reader, mpp=settings.mpp, series=settings.series) as slide:
         try:
             with watch.stage("tissue"):
                 job = prepare_job(sample_id, slide, explainer, settings)
         except NothingToClassify as error:
-            write_failure_picture(folder.failed_tissue_png(sample_id), error)
+            write_failure_picture(folder.failed_tissue_png(sample_id), slide, error)
             raise
         with folder.publishing(sample_id) as building:
             common = provenance(job)
@@ -108,6 +111,13 @@ def explain_slide(
         n_patches=len(job.plan),
         n_unread=ledger.n_unread,
     )
+
+
+def make_explainer(settings: RunSettings, classifier: Classifier | None = None) -> PatchExplainer:
+    """The classifier that the settings name, or the given one, ready to explain batches of patches."""
+    classifier = classifier or load_classifier(settings.model, settings.device)
+    batch_size = settings.batch_size or _BATCH_SIZE.get(classifier.device.type, 32)
+    return PatchExplainer(classifier, settings.target_layer, batch_size=batch_size)
 
 
 def _look(

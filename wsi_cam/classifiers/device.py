@@ -29,6 +29,11 @@ def choose_device(name: str | torch.device = "auto") -> torch.device:
     return device
 
 
+def device_name(device: torch.device) -> str:
+    """What people call it: ``cuda (NVIDIA H100)``, ``cpu``."""
+    return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
+
+
 def _why_not(device: torch.device) -> str:
     """Why a device cannot be used; empty where it can."""
     if device.type == "cpu":

@@ -66,13 +66,17 @@ class SlideJob:
 
     @property
     def evidence_scales(self) -> tuple[float, ...]:
-        """Evidence drawn in full colour, per class: the card's, or one constant; never the slide's own."""
-        return self.card.evidence_scale or (DEFAULT_EVIDENCE_SCALE,) * len(self.class_names)
+        return evidence_scales(self.card)
 
     @property
     def colours(self) -> dict[str, RGB]:
         given = zip(self.class_names, self.card.class_colors or (), strict=False)
         return class_colours(self.class_names, dict(given))
+
+
+def evidence_scales(card: ModelCard) -> tuple[float, ...]:
+    """Evidence drawn in full colour, per class: the card's, or one constant; never a slide's own."""
+    return card.evidence_scale or (DEFAULT_EVIDENCE_SCALE,) * len(card.class_names)
 
 
 class NothingToClassify(TissueError):

@@ -31,10 +31,15 @@ def provenance(job: SlideJob) -> dict[str, Any]:
             "evidence_scale": list(job.evidence_scales),
             "evidence_scale_source": "card" if job.card.evidence_scale else "default",
         },
-        "settings": {"requested": job.settings.as_dict(), "effective": _effective(job)},
+        "settings": {"requested": _requested(job), "effective": _effective(job)},
         "versions": installed_versions(),
         "research_use": job.card.research_use,
     }
+
+
+def _requested(job: SlideJob) -> dict[str, Any]:
+    """What was asked for, but for what cannot change a result."""
+    return {name: value for name, value in job.settings.as_dict().items() if name != "num_workers"}
 
 
 def _effective(job: SlideJob) -> dict[str, Any]:

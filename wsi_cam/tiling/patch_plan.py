@@ -28,8 +28,11 @@ speak about, while a margin lost at the tissue's edge stays below a tenth of a p
 needle biopsies, fragments and pale tissue, of which the mask sees only a part, stay in. The price
 is small: only patches on the outline are affected.
 """
-LEVEL_TOLERANCE = 0.02
-"""A level up to 2 % coarser than the model counts as fine enough (0.504 um/px for a model at 0.5)."""
+LEVEL_TOLERANCE = 0.05
+"""A level up to 5 % coarser than the model counts as fine enough: 1.0 um/px for a model at 0.972.
+
+The level below has 4 to 16 times the pixels; scanners of one nominal magnification differ by as much.
+"""
 MAX_UPSAMPLING = 1.25
 """A slide coarser than the model by more than this is refused: interpolation adds no nuclei."""
 
@@ -169,7 +172,7 @@ def plan_patches(
 
 
 def choose_level(levels: Sequence[Affine[Level, Level0]], slide_mpp: Mpp, mpp_um: float) -> int:
-    """The coarsest level whose pixels are, along both axes, no larger than the model's (2 % apart at most).
+    """The coarsest level whose pixels are, along both axes, no larger than the model's (5 % apart at most).
 
     Where none is, the finest level, which is then enlarged. Raises SpacingError where that would be by
     more than ``MAX_UPSAMPLING``.

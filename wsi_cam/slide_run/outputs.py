@@ -1,0 +1,101 @@
+"""Everything in a slide's folder beside the heatmaps: tables, QuPath files, OME-TIFF and pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_cam.errors import SlideError
+from wsi_cam.export.colour_maps import probability_scale
+from wsi_cam.export.ome_tiff import write_heatmap_ome_tiff
+from wsi_cam.export.overview import overview
+from wsi_cam.export.png import write_png
+from wsi_cam.export.qupath import write_patches_geojson
+from wsi_cam.export.slide_view import SlideView, read_slide_view
+from wsi_cam.export.tables import write_patches_csv
+from wsi_cam.export.tissue_picture import tissue_picture
+from wsi_cam.export.triptych import triptych
+from wsi_cam.geometry import Box, Mpp
+from wsi_cam.heatmap.store import open_heatmap
+from wsi_cam.inputs import safe_name
+from wsi_cam.loader import PatchReader
+from wsi_cam.run_folder import SlideFolder
+from wsi_cam.slide_run.job import NothingToClassify, SlideJob, Thumb
+from wsi_cam.slide_run.ledger import Ledger, TopPatch
+from wsi_cam.slides.slide import Slide, require_mpp
+
+#: A thumbnail with this many pixels along its longer side is good enough for a picture.
+_PICTURE_PX = 1400
+
+
+def write_outputs(job: SlideJob, ledger: Ledger, folder: SlideFolder) -> None:
+    """Write all files that the heatmaps and the ledger give. Raises OutputError or SlideError."""
+    table, bounds = ledger.table(), job.slide.info.bounds
+    probability, evidence = open_heatmap(folder.probability_zarr), open_heatmap(folder.evidence_zarr)
+    write_patches_csv(folder.patches_csv, table)
+    folder.patches_geojson.parent.mkdir()
+    write_patches_geojson(folder.patches_geojson, table, bounds=bounds, colours=job.colours)
+    write_heatmap_ome_tiff(folder.heatmap_tiff, probability, evidence, bounds=bounds)
+    view = _view(job.slide, job.mpp, job.thumb)
+    title = f"{job.sample_id}: {len(job.plan)} patches"
+    write_png(folder.tissue_png, tissue_picture(view, job.tissue, job.plan, title=title))
+    scale = probability_scale(job.target_class)
+    picture = overview(
+        view,
+        probability,
+        job.target_class,
+        scale,
+        title=f"{job.sample_id}: {job.target_class} {ledger.score(job.target_index):.3f}",
+        note=f"Slide score: mean of the ten highest patch probabilities. Model {job.card.name}. "
+        f"{job.card.research_use}",
+    )
+    write_png(folder.overview_png, picture)
+    _write_top_patches(job, ledger, folder.patch_pictures)
+
+
+def write_failure_picture(path: Path, slide: Slide, error: NothingToClassify) -> None:
+    """The slide with what was found of tissue, and the reason in red."""
+    path.parent.mkdir(exist_ok=True)
+    view = _view(slide, require_mpp(slide.info), error.thumb)
+    reason = str(error).removeprefix(f"{slide.info.path}: ")
+    title = slide.info.path.name
+    write_png(path, tissue_picture(view, error.tissue, None, title=title, reason=reason))
+
+
+def _view(slide: Slide, mpp: Mpp, thumb: Thumb) -> SlideView:
+    """The thumbnail that is already there, or a larger one of a small slide."""
+    if max(thumb.image.shape[:2]) < _PICTURE_PX:
+        return read_slide_view(slide, mpp, longest_side=_PICTURE_PX)
+    size = slide.info.size
+    shown = slide.info.bounds or Box(0, 0, size.width, size.height)
+    return SlideView(thumb.image, thumb.to_level0, mpp, shown)
+
+
+def _write_top_patches(job: SlideJob, ledger: Ledger, folder: Path) -> None:
+    """``<class>_<rank>.png`` of the patches with the highest probability of each class."""
+    folder.mkdir()
+    reader = PatchReader(job.slide, job.plan, job.plan.level_to_level0)
+    for class_index, class_name in enumerate(job.class_names):
+        for rank, patch in enumerate(ledger.top_patches(class_index), start=1):
+            # The number keeps classes apart whose names become one file name.
+            name = f"{class_index}_{safe_name(class_name)}_{rank}.png"
+            write_png(folder / name, _picture_of(job, patch, reader))
+
+
+def _picture_of(job: SlideJob, patch: TopPatch, reader: PatchReader) -> NDArray[np.uint8]:
+    x, y = job.plan.level0_xy[patch.index]
+    try:
+        image = reader.read(np.array([patch.index]))[0]
+    except SlideError as error:
+        raise SlideError(f"{error} (it could be read before: is the file's disk failing?)") from error
+    return triptych(
+        image,
+        patch.evidence,
+        job.evidence_scales[patch.class_index],
+        class_name=job.class_names[patch.class_index],
+        probability=patch.probability,
+        cell_px=job.plan.cell_px,
+        place=f"{job.sample_id} at level-0 pixel {x:.0f}, {y:.0f}",
+    )
