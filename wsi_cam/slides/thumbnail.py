@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from wsi_cam.geometry import Affine, Level0, Mpp, Thumbnail
 from wsi_cam.slides.slide import LevelInfo, Slide
 
-#: Side of the blocks that are read at a time: 12 MiB of RGB, and four times that while it is averaged.
-_BLOCK_SIDE = 2048
+#: Side of the blocks that are read at a time: 3 MiB of RGB, and some ten times that while it is averaged.
+_BLOCK_SIDE = 1024
 
 
 def read_thumbnail(
@@ -88,12 +88,16 @@ def _interval_means(values: NDArray[np.float32], edges: NDArray[np.float64]) -> 
     An interval of next to no length (a level that lost its last pixels) has the value at its place.
     """
     first = np.minimum(np.floor(edges).astype(np.int64), len(values) - 1)
-    whole = np.add.reduceat(values, first[:-1], axis=0)
+    sums = np.add.reduceat(values, first, axis=0)[:-1]
     # Where two edges fall into one pixel reduceat gives that pixel; nothing whole lies between them.
-    whole[first[:-1] == first[1:]] = 0
+    sums[first[:-1] == first[1:]] = 0
     as_columns = (-1, *[1] * (values.ndim - 1))
-    part = (edges - first).astype(np.float32).reshape(as_columns)
-    at_edges = values[first] * part
-    lengths = np.diff(edges).astype(np.float32).reshape(as_columns)
-    means: NDArray[np.float32] = (whole + at_edges[1:] - at_edges[:-1]) / np.maximum(lengths, 1e-2)
-    return np.where(lengths < 1e-2, values[first[:-1]], means)
+    at_edges = values[first]
+    at_edges *= (edges - first).astype(np.float32).reshape(as_columns)
+    sums += at_edges[1:]
+    sums -= at_edges[:-1]
+    lengths = np.diff(edges).astype(np.float32)
+    sums /= np.maximum(lengths, 1e-2).reshape(as_columns)
+    empty = lengths < 1e-2
+    sums[empty] = values[first[:-1][empty]]
+    return sums

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import get_ident
 from xml.etree import ElementTree
 
 import numpy as np
@@ -15,6 +18,8 @@ from numpy.typing import NDArray
 from wsi_cam.errors import SlideError
 from wsi_cam.geometry import Mpp
 from wsi_cam.slides.slide import LARGEST_REGION_BYTES, plausible_mpp
+
+log = logging.getLogger(__name__)
 
 _UM_PER_RESOLUTION_UNIT = {2: 25400.0, 3: 1e4}  # inch, centimetre
 _UM_PER_OME_UNIT = {"µm": 1.0, "μm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6, "pm": 1e-6}
@@ -31,6 +36,25 @@ class SlideFacts:
     objective_power: float | None = None
     associated_images: Mapping[str, int] = field(default_factory=dict)
     level_factors: tuple[int, ...] = ()
+
+
+@contextmanager
+def tifffile_kept_quiet() -> Iterator[None]:
+    """What tifffile logs in this thread goes to our log at debug level: the checks here say it themselves."""
+    thread = get_ident()
+
+    def pass_on(record: logging.LogRecord) -> bool:
+        if record.thread != thread:
+            return True
+        log.debug("tifffile: %s", record.getMessage())
+        return False
+
+    logger = logging.getLogger("tifffile")
+    logger.addFilter(pass_on)
+    try:
+        yield
+    finally:
+        logger.removeFilter(pass_on)
 
 
 def chain_of_pages(tiff: tifffile.TiffFile) -> list[tifffile.TiffPage]:
@@ -160,7 +184,7 @@ def ome_facts(tiff: tifffile.TiffFile, series: int) -> SlideFacts:
 
 def read_picture(path: Path, page_index: int) -> NDArray[np.uint8]:
     """RGB (h, w, 3) of a whole page; raises SlideError, ValueError and what decoders raise."""
-    with tifffile.TiffFile(path) as tiff:
+    with tifffile_kept_quiet(), tifffile.TiffFile(path) as tiff:
         page = chain_of_pages(tiff)[page_index]
         if page.imagewidth * page.imagelength * 3 > LARGEST_REGION_BYTES:
             raise SlideError(f"{path}: page {page_index} is larger than 1 GiB")

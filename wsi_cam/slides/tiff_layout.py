@@ -6,14 +6,11 @@ the file is checked against it once: tables complete, every tile inside of the f
 
 from __future__ import annotations
 
-import logging
 import struct
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from threading import get_ident
 
 import numpy as np
 import tifffile
@@ -30,10 +27,9 @@ from wsi_cam.slides.tiff_facts import (
     generic_facts,
     ome_facts,
     philips_facts,
+    tifffile_kept_quiet,
 )
 from wsi_cam.slides.tile_decoding import GREY, JPEG, RGB, YCBCR, TileCoding
-
-log = logging.getLogger(__name__)
 
 #: What tifffile was seen to raise over damaged and hostile files.
 PARSING_ERRORS = (
@@ -97,7 +93,7 @@ def read_layout(path: Path, series: int | None = None) -> TiffLayout:
     Raises NotForThisReaderError for what is no TIFF or of a kind that is read by others, and
     SlideError for a damaged one.
     """
-    with _tifffile_kept_quiet():
+    with tifffile_kept_quiet():
         try:
             with tifffile.TiffFile(path) as tiff:
                 _check_chain(path, tiff)
@@ -221,6 +217,10 @@ def _tile_tables(
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """Offsets and byte counts (planes, tiles), checked: complete, and inside of the file."""
     tables = [np.asarray(table, np.uint64) for table in (page.dataoffsets, page.databytecounts)]
+    # The tuples of a gigapixel slide weigh 100 MB, and tifffile's cycles would keep them for a while.
+    page.dataoffsets = page.databytecounts = ()
+    for code in {273, 279, 324, 325} & set(page.tags.keys()):
+        page.tags[code].value = ()
     needed = shape[0] * shape[1]
     if any(table.shape != (needed,) for table in tables):
         raise _damaged(path, f"level {number} needs {needed} tiles and lists {min(t.size for t in tables)}")
@@ -278,22 +278,3 @@ def _damaged(path: Path, cause: str) -> SlideError:
 def _begins_like_tiff(path: Path) -> bool:
     with path.open("rb") as stream:
         return stream.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-
-
-@contextmanager
-def _tifffile_kept_quiet() -> Iterator[None]:
-    """What tifffile logs in this thread goes to our log at debug level: the checks here say it themselves."""
-    thread = get_ident()
-
-    def pass_on(record: logging.LogRecord) -> bool:
-        if record.thread != thread:
-            return True
-        log.debug("tifffile: %s", record.getMessage())
-        return False
-
-    logger = logging.getLogger("tifffile")
-    logger.addFilter(pass_on)
-    try:
-        yield
-    finally:
-        logger.removeFilter(pass_on)

@@ -44,7 +44,8 @@ class TiffReader:
         self._closed = False
         self._opening = threading.Lock()
         layout = read_layout(path, series)
-        if like_openslide and not series:
+        # Of an OME-TIFF OpenSlide knows the first level at most, and nothing of what its XML says.
+        if like_openslide and not series and layout.facts.vendor != "ome-tiff":
             _refuse_what_openslide_shows_otherwise(path, layout)
         self._info = with_given_mpp(_read_info(path, layout, series or 0), mpp)
         self._pictures = dict(layout.facts.associated_images)
@@ -74,7 +75,9 @@ class TiffReader:
                 y0, y1 = max(row * tile.height, top), min((row + 1) * tile.height, bottom)
                 for column in range(left // tile.width, -(-right // tile.width)):
                     x0, x1 = max(column * tile.width, left), min((column + 1) * tile.width, right)
-                    stored = opened.tile(level, column, row)
+                    # A tile that this region covers will hardly be asked for by the next one.
+                    covered = x1 - x0 == tile.width and y1 - y0 == tile.height
+                    stored = opened.tile(level, column, row, keep=not covered)
                     pixels[y0 - box[1] : y1 - box[1], x0 - box[0] : x1 - box[0]] = stored[
                         y0 - row * tile.height : y1 - row * tile.height,
                         x0 - column * tile.width : x1 - column * tile.width,

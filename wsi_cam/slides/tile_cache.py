@@ -27,8 +27,11 @@ class TileCache:
         self._under_way: dict[Hashable, Future[Tile]] = {}
         self._lock = threading.Lock()
 
-    def get(self, key: Hashable, decode: Callable[[], Tile]) -> Tile:
-        """The tile of ``key``, decoded in this thread if it has to be. It is shared: do not write to it."""
+    def get(self, key: Hashable, decode: Callable[[], Tile], keep: bool = True) -> Tile:
+        """The tile of ``key``, decoded in this thread if it has to be. It is shared: do not write to it.
+
+        ``keep``: whether it will be wanted again.
+        """
         with self._lock:
             tile = self._tiles.get(key)
             if tile is not None:
@@ -49,7 +52,8 @@ class TileCache:
             raise
         with self._lock:
             del self._under_way[key]
-            self._keep(key, tile)
+            if keep:
+                self._keep(key, tile)
         mine.set_result(tile)
         return tile
 

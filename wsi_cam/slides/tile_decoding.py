@@ -62,6 +62,8 @@ class TileCoding:
         return self._decode_bytes(data, height, width)
 
     def _decode_jpeg(self, data: bytes, height: int, width: int) -> NDArray[np.uint8]:
+        if b"\xff\xd9" not in data[-1024:]:  # libjpeg would fill up with grey and only warn
+            raise ValueError("a JPEG tile is cut off")
         if self.samples == 1:
             space = out_space = "gray"
         else:
