@@ -58,7 +58,8 @@ class Explainer:
         return self._head is not None
 
     def __call__(self, batch: torch.Tensor) -> LogitsAndEvidence:
-        with evaluating(self._network):
+        # The caller's mixed precision must not reach the maps.
+        with evaluating(self._network), torch.autocast(batch.device.type, enabled=False):
             if self._head is None:
                 return self._by_gradients(batch)
             return self._by_head(batch, self._head)
@@ -105,7 +106,6 @@ class Explainer:
         return logits.detach(), torch.stack(maps, dim=1)
 
     def _mixed_precision(self, batch: torch.Tensor) -> torch.autocast:
-        """Mixed precision as asked for, or none at all, whatever the caller has switched on."""
         return torch.autocast(batch.device.type, self._trunk_dtype, enabled=self._trunk_dtype is not None)
 
     def _check_by_gradients(self, observation: Observation, name: str) -> None:

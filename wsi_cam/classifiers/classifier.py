@@ -86,16 +86,17 @@ class Classifier:
         parts = [np.empty((0, len(self.card.class_names)), np.float32)]
         with torch.inference_mode():
             for start in range(0, len(images), batch_size):
-                part = _as_tensor(images[start : start + batch_size])
-                logits = self.network(self.normalise(pad_batch(part, batch_size)))[: len(part)]
-                parts.append(self.probabilities(logits).cpu().numpy())
+                part = images[start : start + batch_size]
+                logits = self.network(self.normalise(pad_batch(part, batch_size)))
+                parts.append(self.probabilities(logits)[: len(part)].cpu().numpy())
         return np.concatenate(parts)
 
 
-def pad_batch(images: torch.Tensor, batch_size: int) -> torch.Tensor:
-    """The batch filled up with black images to ``batch_size``."""
-    missing = batch_size - len(images)
-    return images if missing == 0 else torch.cat([images, images.new_zeros(missing, *images.shape[1:])])
+def pad_batch(images: Images, batch_size: int) -> torch.Tensor:
+    """uint8 images (n, h, w, 3), n at most ``batch_size``, filled up to it with black ones."""
+    pixels = _as_tensor(images)
+    missing = batch_size - len(pixels)
+    return pixels if missing == 0 else torch.cat([pixels, pixels.new_zeros(missing, *pixels.shape[1:])])
 
 
 def _is_uint8(images: Images) -> bool:
