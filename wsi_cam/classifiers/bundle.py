@@ -28,6 +28,7 @@ from wsi_cam.errors import ModelError, OutputError
 __all__ = ["Classifier", "ModelCard", "import_state_dict", "load_classifier", "save_bundle"]
 
 CARD_FILE, WEIGHTS_FILE, WSINFER_CARD_FILE = "model.json", "weights.safetensors", "config.json"
+_PRETRAINED = Path(__file__).parent / "pretrained"
 _FLOAT16_MAX = torch.finfo(torch.float16).max
 
 
@@ -100,10 +101,9 @@ def import_state_dict(
 
 
 def _bundled_folder() -> Path:
-    home = Path(__file__).parent / "pretrained"
-    cards = sorted(home.glob(f"*/{CARD_FILE}"))
+    cards = sorted(_PRETRAINED.glob(f"*/{CARD_FILE}"))
     if not cards:
-        raise ModelError(f"{home}: this installation carries no model; name a bundle with --model")
+        raise ModelError(f"{_PRETRAINED}: this installation carries no model; name a bundle with --model")
     return cards[0].parent
 
 

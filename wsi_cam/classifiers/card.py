@@ -207,7 +207,7 @@ def _triple(arguments: dict[str, Any], key: str) -> Triple:
 
 def _value(content: dict[str, Any], key: str, fits: Callable[[object], bool], rule: str) -> Any:
     if key not in content:
-        raise ModelError(f"{key!r} is missing: add it ({rule})")
+        raise ModelError(f"{key!r} is missing; add it ({rule})")
     if not fits(content[key]):
         raise ModelError(f"{key} is {content[key]!r}: it must be {rule}")
     return content[key]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import pickle
 import re
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,10 @@ def _read_torch(file: Path) -> StateDict:
             + _HOW_TO_EXPORT
         )
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # Another pickle protocol than torch's usual one: it works, or the refusal below says more.
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{file}: holds more than tensors, or is damaged, and was not run; {_HOW_TO_EXPORT}"
