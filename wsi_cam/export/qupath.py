@@ -11,17 +11,20 @@ import gzip
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from uuid import UUID, uuid5
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
+from shapely import Polygon
 
 from wsi_cam.export.class_colours import RGB, class_colours, displayed_class_names
 from wsi_cam.export.number_text import coordinate_texts, float_texts, rounded
 from wsi_cam.export.origin import Origin, level0_to_displayed
 from wsi_cam.export.publishing import published
+from wsi_cam.export.regions import Region
 from wsi_cam.export.tables import EVIDENCE_MEAN, PatchTable
 from wsi_cam.geometry import Box, Level0
 
@@ -59,6 +62,46 @@ def write_patches_geojson(
             "%s: %d tiles take QuPath long to load; regions and the raster show the same", path, len(table)
         )
     return write_features(path, _patch_features(table, bounds, origin, colours), gzip_above_bytes)
+
+
+def write_regions_geojson(
+    path: Path,
+    regions: Iterable[Region],
+    class_names: Sequence[str],
+    *,
+    bounds: Box[Level0] | None = None,
+    origin: Origin = "qupath",
+    colours: Mapping[str, RGB] | None = None,
+    gzip_above_bytes: int = GZIP_ABOVE_BYTES,
+) -> Path:
+    """Write each region as a locked annotation of QuPath with its measurements; gives the path written.
+
+    ``class_names`` are all classes of the model, so that names and colours agree with the patches'; the
+    rest is as for ``write_patches_geojson``. Raises OutputError where the file cannot be written.
+    """
+    classifications = classification_texts(class_names, colours)
+    shift = level0_to_displayed(bounds, origin)
+
+    def features() -> Iterator[str]:
+        for region in regions:
+            verdict = classifications[region.class_name]
+            numbers = as_json(region.measurements())
+            yield feature_text(
+                geometry_text(shapely.transform(region.polygon, shift.points)),
+                f'{{"objectType":"annotation","classification":{verdict},"measurements":{numbers},"isLocked":true}}',
+            )
+
+    return write_features(path, features(), gzip_above_bytes)
+
+
+def geometry_text(polygon: Polygon) -> str:
+    """GeoJSON of a polygon, rounded to 0.01 px; should rounding make it invalid, of its valid parts."""
+    rounded_polygon = shapely.transform(polygon, rounded)
+    if rounded_polygon.is_valid:
+        return f'{{"type":"Polygon","coordinates":{_rings_text(rounded_polygon)}}}'
+    valid = shapely.transform(shapely.make_valid(rounded_polygon), rounded)
+    parts = [part for part in shapely.get_parts(valid) if isinstance(part, Polygon) and part.is_valid]
+    return f'{{"type":"MultiPolygon","coordinates":[{",".join(map(_rings_text, parts))}]}}'
 
 
 def write_features(path: Path, features: Iterable[str], gzip_above_bytes: int = GZIP_ABOVE_BYTES) -> Path:
@@ -152,6 +195,15 @@ def _measurements(table: PatchTable, rows: slice) -> Iterator[str]:
     for texts in zip(*columns, strict=True):
         body = ",".join(filter(None, texts))
         yield f',"measurements":{{{body}}}' if body else ""
+
+
+def _rings_text(polygon: Polygon) -> str:
+    rings = []
+    for ring in (polygon.exterior, *polygon.interiors):
+        x, y = shapely.get_coordinates(ring).T
+        points = zip(coordinate_texts(x), coordinate_texts(y), strict=True)
+        rings.append("[" + ",".join(f"[{a},{b}]" for a, b in points) + "]")
+    return "[" + ",".join(rings) + "]"
 
 
 def _compress(path: Path, compressed: Path) -> None:
