@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import shapely
@@ -43,19 +45,15 @@ def test_outlines_follow_the_pixels_within_half_a_pixel(seed: int, density: floa
     labels, count = ndimage.label(mask)
     found, pixels = traced(mask, band)
     assert len(found) == count
-    truths = {
-        tuple(truth.bounds): truth for truth in (square_by_square(labels == k + 1) for k in range(count))
-    }
-    for outline, n in zip(found, pixels, strict=True):
+    truths = [square_by_square(labels == number) for number in range(1, count + 1)]
+    for outline, n, truth in zip(found, pixels, truths, strict=True):
         drawn = polygon(outline)
         assert drawn.is_valid
         assert drawn.exterior.is_simple
-        # Several sets can share a bounding box; the right one is the nearest.
-        truth = min(truths.values(), key=lambda t: shapely.hausdorff_distance(t.boundary, drawn.boundary))
         assert shapely.hausdorff_distance(truth.boundary, drawn.boundary) <= 0.5 + 1e-9
         assert truth.area == n
         assert drawn.area == pytest.approx(n - 0.5 + 0.5 * len(outline.holes))
-    for one, other in zip(found, found[1:], strict=False):
+    for one, other in pairwise(found):
         assert not polygon(one).intersects(polygon(other))
 
 
