@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,8 @@ def save_checkpoint(path: Path, state: TrainingState) -> None:
         torch.save(vars(state), partial)
         os.replace(partial, path)
     except (OSError, RuntimeError) as cause:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise OutputError(f"{path}: cannot be written ({cause}); free space or choose another -o") from cause
 
 
@@ -70,7 +72,8 @@ def require_same_run(path: Path, state: TrainingState, run: dict[str, Any]) -> N
         return
     for name, value in run.items():
         if name in state.run and state.run[name] != value:
+            words = name.replace("_", " ")
             raise SettingsError(
-                f"{path}: was made with {name} {state.run[name]!r}, now {value!r}; "
+                f"{path}: was made with {words} {state.run[name]!r}, now {value!r}; "
                 "resume with the same settings and data, or begin again without --resume under another name"
             )

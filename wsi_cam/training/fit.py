@@ -87,14 +87,14 @@ def fit(
     """
     plan = recipe.plan(len(train))
     work = _Work(network, train, recipe, plan, normalise, options)
-    state_of_run = {**(run or {}), "recipe": asdict(recipe)}
+    identity = {**asdict(recipe), **(run or {})}
     history: list[dict[str, float]] = []
     best: StateDict | None = None
     if options.checkpoint is not None and options.checkpoint.exists():
         if not options.resume:
             raise SettingsError(f"{options.checkpoint}: a run was begun here; give --resume or remove it")
         saved = load_checkpoint(options.checkpoint)
-        require_same_run(options.checkpoint, saved, state_of_run)
+        require_same_run(options.checkpoint, saved, identity)
         if saved.step > plan.total:
             raise SettingsError(
                 f"{options.checkpoint}: is at step {saved.step} of {plan.total}; give its --epochs"
@@ -119,8 +119,10 @@ def fit(
             stopped = _is_stale(history, recipe.patience)
         due = time.monotonic() - saved_at >= options.checkpoint_seconds
         if options.checkpoint is not None and (due or stopped or work.step == plan.total):
-            save_checkpoint(options.checkpoint, work.state(best, history, state_of_run))
+            save_checkpoint(options.checkpoint, work.state(best, history, identity))
             saved_at = time.monotonic()
+    if held_out is not None and (not history or history[-1]["step"] != work.step):
+        history.append(work.look_at(held_out))
     weights = work.average if best is None else best
     on_cpu = {name: value.detach().cpu() for name, value in weights.items()}
     return Fitted(on_cpu, tuple(work.losses), tuple(history), stopped)

@@ -2,21 +2,21 @@
 
 What is chosen with labelled data beyond the weights (when to stop, the temperature, the evidence
 scales) is chosen on the ``fit`` part; the numbers of the model card come from the ``report`` part, which
-nothing has seen. Pictures of one group (patient, slide, source image) stay together, and so do byte-identical
-pictures: the smallest sets closed under both are called units here.
+nothing has seen.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wsi_cam.errors import DataError
+from wsi_cam.training.dividing import Indices, divide_in_three, find_units, halve
 from wsi_cam.training.patches import PatchSet
 
 _log = logging.getLogger(__name__)
@@ -35,7 +35,10 @@ RULES = {
 
 @dataclass(frozen=True)
 class Split:
-    """Three disjoint patch sets. ``rule`` is a key of RULES; ``left_out`` counts copies that would leak."""
+    """Three disjoint patch sets. ``rule`` is a key of RULES; ``left_out`` counts copies that would leak.
+
+    ``digest_of`` identifies the content of each part (:func:`digest_of_set`).
+    """
 
     train: PatchSet
     fit: PatchSet
@@ -53,97 +56,49 @@ def make_split(
 ) -> Split:
     """Divide ``patches`` into parts, or train on all of it and halve ``valid``.
 
-    A split column rules where there is one. Raises DataError where a group stands on two sides of a
-    given split, or a part lacks a class.
+    A split column rules where there is one. Raises DataError where a group stands on two sides, or a
+    part would lack a class.
     """
     digests = patches.content_digests()
-    conflicts = labels_conflict(patches, digests)
-    if conflicts:
-        _log.warning("%s: %d pictures have an identical copy under another label", patches.path, conflicts)
+    _warn_of_contradictions(patches, digests)
     if valid is not None:
-        for each in (patches, valid):
-            if each.splits is not None:
-                raise DataError(
-                    f"{each.path}: a split column beside a separate validation set; leave one out"
-                )
         return _with_separate_valid(patches, digests, valid)
-    if patches.splits is not None:
+    rule = "given" if patches.splits else "groups" if patches.groups else "content"
+    if rule == "content":
+        _log.warning(
+            "%s: no groups given, so pictures are split one by one; where several come from one patient or "
+            "slide the reported figures will be too good: give --groups or a group column",
+            patches.path,
+        )
+    part_of = divide(patches, digests, rule, seed, shares)
+    return _collect([(patches, digests, part_of == p) for p in range(3)], rule, int((part_of < 0).sum()))
+
+
+def split_in_halves(patches: PatchSet) -> Split:
+    """Two halves, to fit and to report on, for a network that was trained elsewhere; none to train on."""
+    digests = patches.content_digests()
+    part_of = divide(patches, digests, "halves", 0, DEFAULT_SHARES)
+    parts = [(patches, digests, part_of == p) for p in range(3)]
+    return _collect(parts, "halves", 0, may_be_empty="train")
+
+
+def divide(
+    patches: PatchSet, digests: Sequence[str], rule: str, seed: int, shares: Sequence[float]
+) -> Indices:
+    """Part of every picture by a rule of RULES: 0 train, 1 fit, 2 report, -1 left out as a copy."""
+    if rule == "halves":
+        return np.where(halve(digests, patches.groups), 1, 2)
+    if rule == "given":
         return _as_given(patches, digests)
-    units = _units(digests, patches.groups)
     names = patches.groups or digests
-    part_of = divide_units(patches.labels, units, names, shares, seed)
+    part_of = divide_in_three(patches.labels, find_units(digests, patches.groups), names, shares, seed)
     if isinstance(part_of, int):
         what = "groups" if patches.groups else "different pictures"
         raise DataError(
             f"{patches.path}: class {patches.class_names[part_of]!r} has too few {what} to train, "
             "fit and report on different ones; give at least three, or a separate validation set"
         )
-    if patches.groups is None:
-        _log.warning(
-            "%s: no groups given, so pictures are split one by one; where several come from one patient or "
-            "slide the reported figures will be too good: give --groups or a group column",
-            patches.path,
-        )
-    chosen = [np.flatnonzero(part_of == i) for i in range(3)]
-    return _split(patches, patches, chosen, digests, digests, "groups" if patches.groups else "content", 0)
-
-
-def divide_units(
-    labels: NDArray[np.int64],
-    units: NDArray[np.int64],
-    names: Sequence[str],
-    shares: Sequence[float],
-    seed: int,
-) -> NDArray[np.int64] | int:
-    """Part 0, 1 or 2 of every picture, whole units at a time, each class near its ``shares``.
-
-    Units come in an order drawn by hashing ``seed`` with their least name, so the division does not depend
-    on the order of the pictures. The result is a class index where a class cannot be in all three parts.
-    """
-    counts = np.zeros((units.max() + 1, labels.max() + 1))
-    np.add.at(counts, (units, labels), 1)
-    name_of: dict[int, str] = {}
-    for unit, name in zip(units.tolist(), names, strict=True):
-        name_of[unit] = min(name, name_of.get(unit, name))
-    hashes = {unit: hashlib.sha256(f"{seed}:{name}".encode()).digest() for unit, name in name_of.items()}
-    free = sorted(name_of, key=lambda unit: (hashes[unit], name_of[unit]))
-    target = np.outer(shares, counts.sum(axis=0))
-    have = np.zeros_like(target)
-    part_of_unit = np.full(len(counts), -1)
-
-    def put(unit: int, part: int) -> None:
-        part_of_unit[unit] = part
-        have[part] += counts[unit]
-
-    # First every class gets into every part, the class with the fewest units first.
-    for label in np.argsort((counts > 0).sum(axis=0), kind="stable").tolist():
-        for part in (2, 1, 0):
-            if not have[part, label]:
-                unit = next((u for u in free if part_of_unit[u] < 0 and counts[u, label]), None)
-                if unit is None:
-                    return int(label)
-                put(unit, part)
-    # Then every unit goes where its classes lack most, relative to what the part should hold.
-    for unit in free:
-        if part_of_unit[unit] < 0:
-            lack = ((target - have) / np.maximum(target, 1e-9)) @ counts[unit]
-            put(unit, int(np.argmax(lack)))
-    return part_of_unit[units]
-
-
-def halve(patches: PatchSet, digests: Sequence[str]) -> NDArray[np.bool_]:
-    """True for the half to fit on: its unit's hash begins with a hex digit below 8.
-
-    The hash is the sha256 of the picture's bytes, or of the least name among the unit's groups.
-    """
-    if patches.groups is None:
-        return np.array([digest[0] < "8" for digest in digests])
-    units = _units(digests, patches.groups)
-    least: dict[int, str] = {}
-    for unit, group in zip(units.tolist(), patches.groups, strict=True):
-        least[unit] = min(group, least.get(unit, group))
-    fits = {unit: hashlib.sha256(group.encode()).hexdigest()[0] < "8" for unit, group in least.items()}
-    return np.array([fits[unit] for unit in units.tolist()])
+    return part_of
 
 
 def digest_of_set(patches: PatchSet, digests: Sequence[str]) -> str:
@@ -153,26 +108,10 @@ def digest_of_set(patches: PatchSet, digests: Sequence[str]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _units(digests: Sequence[str], groups: Sequence[str] | None) -> NDArray[np.int64]:
-    """Unit of every picture: connected by equal bytes or an equal group, numbered in order of appearance."""
-    parent = list(range(len(digests)))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    for keys in (digests, groups or ()):
-        first: dict[str, int] = {}
-        for i, key in enumerate(keys):
-            parent[root(i)] = root(first.setdefault(key, i))
-    roots = [root(i) for i in range(len(digests))]
-    number = {r: n for n, r in enumerate(dict.fromkeys(roots))}
-    return np.array([number[r] for r in roots], dtype=np.int64)
-
-
-def _with_separate_valid(patches: PatchSet, digests: list[str], valid: PatchSet) -> Split:
+def _with_separate_valid(patches: PatchSet, digests: Sequence[str], valid: PatchSet) -> Split:
+    for each in (patches, valid):
+        if each.splits is not None:
+            raise DataError(f"{each.path}: a split column beside a separate validation set; leave one out")
     shared = sorted(set(patches.groups or ()) & set(valid.groups or ()))
     if shared:
         raise DataError(
@@ -182,75 +121,61 @@ def _with_separate_valid(patches: PatchSet, digests: list[str], valid: PatchSet)
     valid_digests = valid.content_digests()
     seen = set(digests)
     fresh = np.array([digest not in seen for digest in valid_digests])
-    fits = halve(valid, valid_digests)
-    chosen = [np.arange(len(patches)), np.flatnonzero(fresh & fits), np.flatnonzero(fresh & ~fits)]
-    return _split(patches, valid, chosen, digests, valid_digests, "halves", int((~fresh).sum()))
+    part_of = divide(valid, valid_digests, "halves", 0, DEFAULT_SHARES)
+    everything = np.ones(len(patches), dtype=np.bool_)
+    halves = [(valid, valid_digests, fresh & (part_of == p)) for p in (1, 2)]
+    return _collect([(patches, digests, everything), *halves], "halves", int((~fresh).sum()))
 
 
-def _as_given(patches: PatchSet, digests: list[str]) -> Split:
-    assert patches.splits is not None
-    words = np.array(patches.splits)
+def _as_given(patches: PatchSet, digests: Sequence[str]) -> Indices:
+    words = np.array(patches.splits if patches.splits is not None else ["valid"] * len(patches))
     kinds = [words == "train", words == "fit", np.isin(words, ["report", "test"])]
-    part = np.select(kinds, [0, 1, 2], default=-1)
-    undecided = np.flatnonzero(part < 0)
-    half = halve(patches.subset(undecided), [digests[i] for i in undecided])
-    part[undecided] = np.where(half, 1, 2)
+    part_of = np.select(kinds, [0, 1, 2], default=-1)
+    undecided = np.flatnonzero(part_of < 0).tolist()
+    groups = None if patches.groups is None else [patches.groups[i] for i in undecided]
+    part_of[undecided] = np.where(halve([digests[i] for i in undecided], groups), 1, 2)
     side: dict[str, int] = {}
-    for group, p in zip(patches.groups or (), part.tolist(), strict=bool(patches.groups)):
-        if side.setdefault(group, p) != p:
+    for group, part in zip(patches.groups or (), part_of.tolist(), strict=patches.groups is not None):
+        if side.setdefault(group, part) != part:
             raise DataError(
-                f"{patches.path}: group {group!r} stands in {PARTS[side[group]]} and in {PARTS[p]}; "
+                f"{patches.path}: group {group!r} stands in {PARTS[side[group]]} and in {PARTS[part]}; "
                 "correct the split column so that every group keeps to one part"
             )
-    # A copy of an earlier part's picture is left out: training comes first, the report last.
-    earlier: set[str] = set()
-    chosen = []
-    for p in range(3):
-        members = np.flatnonzero(part == p)
-        members = members[[digests[i] not in earlier for i in members]]
-        earlier |= {digests[i] for i in members}
-        chosen.append(members)
-    left_out = len(patches) - sum(map(len, chosen))
-    return _split(patches, patches, chosen, digests, digests, "given", left_out)
+    # A copy of a picture in an earlier part is left out: training comes first, the report last.
+    first_part: dict[str, int] = {}
+    for digest, part in zip(digests, part_of.tolist(), strict=True):
+        first_part[digest] = min(part, first_part.get(digest, part))
+    first = np.array([first_part[digest] for digest in digests])
+    return np.where(part_of == first, part_of, -1)
 
 
-def _split(
-    patches: PatchSet,
-    valid: PatchSet,
-    chosen: Sequence[NDArray[np.int64]],
-    digests: Sequence[str],
-    valid_digests: Sequence[str],
+def _collect(
+    choices: Sequence[tuple[PatchSet, Sequence[str], NDArray[np.bool_]]],
     rule: str,
     left_out: int,
+    may_be_empty: str = "",
 ) -> Split:
-    sets, digest_of = [], {}
-    for name, indices, whole, keys in zip(
-        PARTS, chosen, (patches, valid, valid), (digests, valid_digests, valid_digests), strict=True
-    ):
-        part = whole.subset(indices)
-        _require_all_classes(part, name, rule)
-        sets.append(part)
-        digest_of[name] = digest_of_set(part, [keys[i] for i in indices])
+    parts, digest_of = [], {}
+    for name, (patches, digests, chosen) in zip(PARTS, choices, strict=True):
+        members = np.flatnonzero(chosen).tolist()
+        part = patches.subset(members)
+        missing = [class_name for class_name, count in part.counts().items() if not count]
+        if missing and (len(part) or name != may_be_empty):
+            raise DataError(
+                f"{patches.path}: no picture of class {missing[0]!r} to {name} on (split: {RULES[rule]}); "
+                "give more data or groups, or a split column that says train, fit, report"
+            )
+        parts.append(part)
+        digest_of[name] = digest_of_set(part, [digests[i] for i in members])
     if left_out:
-        _log.warning(
-            "%s: %d byte-identical copies of pictures in an earlier part are left out", valid.path, left_out
-        )
-    return Split(sets[0], sets[1], sets[2], rule, left_out, digest_of)
+        _log.warning("%s: left out %d copies of pictures in an earlier part", choices[2][0].path, left_out)
+    return Split(parts[0], parts[1], parts[2], rule, left_out, digest_of)
 
 
-def _require_all_classes(part: PatchSet, name: str, rule: str) -> None:
-    missing = [c for c, count in part.counts().items() if not count]
-    if missing:
-        raise DataError(
-            f"{part.path}: the {name} part has no picture of class {missing[0]!r} (split: {RULES[rule]}); "
-            "give more data or groups, or a split column that says train, fit, report"
-        )
-
-
-def labels_conflict(patches: PatchSet, digests: Iterable[str]) -> int:
-    """How many pictures have a byte-identical copy under another label."""
+def _warn_of_contradictions(patches: PatchSet, digests: Sequence[str]) -> None:
     labels_of: dict[str, set[int]] = {}
-    keyed = list(zip(digests, patches.labels.tolist(), strict=True))
-    for digest, label in keyed:
+    for digest, label in zip(digests, patches.labels.tolist(), strict=True):
         labels_of.setdefault(digest, set()).add(label)
-    return sum(len(labels_of[digest]) > 1 for digest, _ in keyed)
+    twofold = sum(len(labels) > 1 for labels in labels_of.values())
+    if twofold:
+        _log.warning("%s: %d pictures stand under two labels, byte by byte the same", patches.path, twofold)
