@@ -126,6 +126,28 @@ def test_a_layer_whose_cells_do_not_cover_the_patch_is_refused() -> None:
 
 def test_half_precision_is_for_cuda_only() -> None:
     assert mixed_precision_dtype(torch.device("cpu")) is None
+    assert mixed_precision_dtype(torch.device("cuda:1")) == torch.float16
+
+
+def test_a_batch_that_overflows_in_half_precision_is_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = random_resnet50(2)
+    with torch.no_grad():  # features of a hundred thousand, for a head that takes them
+        last_norm, head = network.get_submodule("layer4.2.bn3"), network.get_submodule("fc")
+        assert isinstance(last_norm, nn.BatchNorm2d)
+        assert isinstance(head, nn.Linear)
+        last_norm.bias.add_(1e5)
+        head.weight.mul_(1e-5)
+    classifier = Classifier(network, model_card(), device="cpu")
+    expected = PatchExplainer(classifier, batch_size=2).explain(patches(2))
+    monkeypatch.setattr("wsi_cam.inference.mixed_precision_dtype", lambda device: torch.float16)
+    got = PatchExplainer(classifier, batch_size=2).explain(patches(2))
+    np.testing.assert_array_equal(got.evidence, expected.evidence)
+    # And where nothing overflows, half precision it is.
+    usual = Classifier(random_resnet50(2), model_card(), device="cpu")
+    half = PatchExplainer(usual, batch_size=2).explain(patches(2))
+    monkeypatch.undo()
+    single = PatchExplainer(usual, batch_size=2).explain(patches(2))
+    assert 0 < np.abs(half.evidence - single.evidence).max() < 0.01 * np.ptp(single.evidence)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")

@@ -7,7 +7,9 @@ come back; activations never leave the device.
 
 from __future__ import annotations
 
+import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +20,11 @@ from wsi_cam.cam.explain import Explainer
 from wsi_cam.classifiers.classifier import Classifier, pad_batch
 from wsi_cam.classifiers.folding import with_norms_folded
 from wsi_cam.errors import ModelError
+
+log = logging.getLogger(__name__)
+
+Tensors = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Probabilities, logits and evidence of a batch."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +41,14 @@ class ExplainedBatch:
 
 
 class PendingBatch:
-    """A batch that the device may still be working on."""
+    """A batch that the device may still be working on.
 
-    def __init__(self, n: int, tensors: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
+    ``n`` of the rows of ``tensors`` are asked for; ``again`` computes them in single precision.
+    """
+
+    def __init__(self, n: int, tensors: Tensors, again: Callable[[], Tensors] | None) -> None:
         self._n = n
+        self._again = again
         self._done: torch.cuda.Event | None = None
         if tensors[0].device.type == "cuda":
             # Into pinned memory, so that the copy is under way while the next batch is prepared.
@@ -53,15 +64,19 @@ class PendingBatch:
         """Waits for the device."""
         if self._done is not None:
             self._done.synchronize()
+        if self._again is not None and not all(bool(array.isfinite().all()) for array in self._arrays):
+            log.debug("half precision overflowed: the batch is computed again in single precision")
+            self._arrays = tuple(t.cpu() for t in self._again())
+            self._again = None
         return ExplainedBatch(*(array[: self._n].numpy() for array in self._arrays))
 
 
 class PatchExplainer:
     """Classifies and explains uint8 patches at the model's size.
 
-    On CUDA the network runs in mixed precision (bfloat16 where the GPU has it, float16 elsewhere) with
-    head and maps in float32; on other devices all is float32. Batch norms are folded where that
-    agrees to 1e-5. Raises ModelError for an unknown or unsuited layer or method.
+    On CUDA the network runs in mixed precision with head and maps in float32, and a batch that
+    overflows is computed again without; on other devices all is float32. Batch norms are folded
+    where that agrees to 1e-5. Raises ModelError for an unknown or unsuited layer or method.
     """
 
     def __init__(
@@ -77,7 +92,10 @@ class PatchExplainer:
         self.target_layer, self.method = target_layer, method
         self.batch_size = batch_size
         network = with_norms_folded(classifier.network, untouched=(target_layer,))
-        self._explainer = Explainer(network, target_layer, method, mixed_precision_dtype(classifier.device))
+        self._explainer = self._exact = Explainer(network, target_layer, method)
+        half = mixed_precision_dtype(classifier.device)
+        if half is not None:
+            self._explainer = Explainer(network, target_layer, method, half)
         self.closed_form = self._explainer.closed_form
         self.cell_px = self._explainer.cell_px
         """Model pixels that one cell of a map spans."""
@@ -98,19 +116,28 @@ class PatchExplainer:
         if n > self.batch_size:
             raise ModelError(f"{n} images at once, but the batch size is {self.batch_size}; give fewer")
         batch = self.classifier.normalise(pad_batch(images, self.batch_size))
-        logits, evidence = self._explainer(batch)
+        if self._explainer is self._exact:
+            return PendingBatch(n, self._look(self._exact, batch), again=None)
+        return PendingBatch(
+            n, self._look(self._explainer, batch), again=lambda: self._look(self._exact, batch)
+        )
+
+    def _look(self, explainer: Explainer, batch: torch.Tensor) -> Tensors:
+        logits, evidence = explainer(batch)
         if evidence.shape[2:] != (self.map_cells, self.map_cells):
             shape = tuple(evidence.shape[2:])
             raise ModelError(
                 f"target layer: its maps are {shape} cells, where {self.map_cells} along each side would "
                 "cover the patch, so they cannot be laid onto a slide; take another layer"
             )
-        return PendingBatch(n, (self.classifier.probabilities(logits), logits.float(), evidence.float()))
+        return self.classifier.probabilities(logits), logits.float(), evidence.float()
 
 
 def mixed_precision_dtype(device: torch.device) -> torch.dtype | None:
-    """The half precision that pays on this device; None where there is none."""
-    if device.type != "cuda":
-        return None
-    with torch.cuda.device(device):
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    """The half precision that pays on this device; None where there is none.
+
+    float16, not bfloat16: as fast on the matrix units and eight times finer. An ImageNet ResNet-50 on
+    histology patches was off by 0.2 % of the evidence's range and 0.002 of a probability with float16,
+    by 1.7 % and 0.02 with bfloat16, and its largest activation was a fiftieth of float16's limit.
+    """
+    return torch.float16 if device.type == "cuda" else None
