@@ -1,4 +1,4 @@
-"""Writes whole-slide images as DICOM series: one file per level, uncompressed RGB tiles, explicit little endian."""
+"""Writes whole-slide images as DICOM series: a file per level, uncompressed RGB, explicit little endian."""
 
 from __future__ import annotations
 

@@ -76,6 +76,7 @@ def write_svs(
     label: Image | None = None,
     icc: bytes | None = None,
     objective_power: int | None = 20,
+    bigtiff: bool = False,
 ) -> Path:
     """An Aperio-like SVS that OpenSlide opens as ``aperio``: level 0, thumbnail, lower levels, label.
 
@@ -85,7 +86,7 @@ def write_svs(
     """
     height, width = image.shape[:2]
     description = aperio_description(width, height, tile, mpp, objective_power)
-    with tifffile.TiffWriter(path) as tiff:
+    with tifffile.TiffWriter(path, bigtiff=bigtiff) as tiff:
         for index, factor in enumerate(levels):
             level = downsampled(image, factor) if factor > 1 else image
             _write_tiled_page(

@@ -187,7 +187,7 @@ def _check_path(path: Path) -> None:
 def _open_with_the_best(path: Path, series: int | None, mpp: Mpp | None) -> Slide:
     """The TIFF reader where it is exact, else OpenSlide; what both said where neither can."""
     from wsi_cam.slides.openslide_reader import OpenSlideReader, detect_vendor
-    from wsi_cam.slides.tiff_layout import NotForThisReaderError
+    from wsi_cam.slides.tiff_checks import NotForThisReaderError
     from wsi_cam.slides.tiff_reader import TiffReader
 
     vendor = detect_vendor(path)

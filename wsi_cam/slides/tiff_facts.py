@@ -113,10 +113,9 @@ def philips_facts(tiff: tifffile.TiffFile, level_count: int) -> SlideFacts | Non
     Its levels are padded to whole tiles, so their sizes say nothing of the downsample; the spacing of
     each level does.
     """
-    first = tiff.pages.first
-    if not str(first.software).startswith("Philips") or "DPUfsImport" not in first.description:
+    if not is_philips(tiff):
         return None
-    image = _philips_slide(ElementTree.fromstring(first.description))
+    image = _philips_slide(ElementTree.fromstring(tiff.pages.first.description))
     if image is None:
         return None
     spacings = [
@@ -140,6 +139,11 @@ def philips_facts(tiff: tifffile.TiffFile, level_count: int) -> SlideFacts | Non
     }
     source = "philips.DICOM_PIXEL_SPACING" if mpp else ""
     return SlideFacts("philips", mpp, source, None, pictures, factors)
+
+
+def is_philips(tiff: tifffile.TiffFile) -> bool:
+    first = tiff.pages.first
+    return str(first.software).startswith("Philips") and "DPUfsImport" in first.description
 
 
 def _philips_slide(root: ElementTree.Element) -> ElementTree.Element | None:

@@ -6,7 +6,6 @@ the file is checked against it once: tables complete, every tile inside of the f
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -17,36 +16,28 @@ import tifffile
 from numpy.typing import NDArray
 
 from wsi_cam.errors import SlideError
-from wsi_cam.geometry import Affine, Level, Level0, Mpp, Size
+from wsi_cam.geometry import Affine, Level, Level0, Size
 from wsi_cam.slides.level_maps import level_maps
 from wsi_cam.slides.slide import LARGEST_TILE_BYTES
+from wsi_cam.slides.tiff_checks import (
+    PARSING_ERRORS,
+    NotForThisReaderError,
+    begins_like_tiff,
+    check_chain,
+    check_tags,
+    damaged,
+)
 from wsi_cam.slides.tiff_facts import (
     SlideFacts,
     aperio_facts,
     chain_of_pages,
     generic_facts,
+    is_philips,
     ome_facts,
     philips_facts,
     tifffile_kept_quiet,
 )
 from wsi_cam.slides.tile_decoding import GREY, JPEG, RGB, YCBCR, TileCoding
-
-#: What tifffile was seen to raise over damaged and hostile files.
-PARSING_ERRORS = (
-    tifffile.TiffFileError, struct.error, ValueError, LookupError, TypeError, ArithmeticError, AttributeError,
-    AssertionError, MemoryError, RecursionError, SyntaxError, RuntimeError,
-)  # fmt: skip
-
-
-class NotForThisReaderError(SlideError):
-    """The file may be a good slide, but not one that the TIFF reader reads (exactly)."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: {reason}; the TIFF reader cannot read it, try --reader openslide")
-        self.path, self.reason = path, reason
-
-    def __reduce__(self) -> tuple[type[NotForThisReaderError], tuple[Path, str]]:
-        return type(self), (self.path, self.reason)
 
 
 @dataclass(frozen=True)
@@ -82,10 +73,6 @@ class TiffLayout:
     facts: SlideFacts
     has_icc_profile: bool
 
-    @property
-    def mpp(self) -> Mpp | None:
-        return self.facts.mpp
-
 
 def read_layout(path: Path, series: int | None = None) -> TiffLayout:
     """Reads the directories of a TIFF.
@@ -96,29 +83,40 @@ def read_layout(path: Path, series: int | None = None) -> TiffLayout:
     with tifffile_kept_quiet():
         try:
             with tifffile.TiffFile(path) as tiff:
-                _check_chain(path, tiff)
+                _refuse_what_others_read(path, tiff)
+                check_chain(path, tiff)
+                check_tags(path, tiff)
                 return _read_layout(path, tiff, series)
         except tifffile.TiffFileError as error:
-            if _begins_like_tiff(path):
-                raise _damaged(path, str(error)) from error
+            if begins_like_tiff(path):
+                raise damaged(path, str(error)) from error
             raise NotForThisReaderError(path, "not a TIFF file") from error
         except SlideError:
             raise
         except OSError as error:
             raise SlideError(f"{path}: cannot be read ({error.strerror or error}); check the file") from error
         except PARSING_ERRORS as error:
-            raise _damaged(path, f"{type(error).__name__}: {error}") from error
+            raise damaged(path, f"{type(error).__name__}: {error}") from error
+
+
+def _refuse_what_others_read(path: Path, tiff: tifffile.TiffFile) -> None:
+    for is_one, name in (
+        (tiff.is_ndpi, "Hamamatsu NDPI"),
+        (tiff.is_bif, "Ventana BIF"),
+        (tiff.is_scn, "Leica SCN"),
+    ):
+        if is_one:
+            raise NotForThisReaderError(path, f"{name} places its tiles by rules of its own")
 
 
 def _read_layout(path: Path, tiff: tifffile.TiffFile, series: int | None) -> TiffLayout:
     if len(tiff.pages) == 0:
-        raise _damaged(path, "it has no pages")
+        raise damaged(path, "it has no pages")
     first = tiff.pages.first
-    for flag, name in (("is_ndpi", "Hamamatsu NDPI"), ("is_bif", "Ventana BIF"), ("is_scn", "Leica SCN")):
-        if getattr(tiff, flag):
-            raise NotForThisReaderError(path, f"{name} places its tiles by rules of its own")
     if tiff.is_ome:
         pages = _series_pages(path, tiff, series or 0)
+        if len(pages) == 1 and pages[0] is first:  # some write the lower levels as pages of their own
+            pages = _pyramid_pages(tiff)
         facts = ome_facts(tiff, series or 0)
     elif series:
         pages = _series_pages(path, tiff, series)
@@ -143,10 +141,10 @@ def _series_pages(path: Path, tiff: tifffile.TiffFile, number: int) -> list[tiff
     pages = []
     for level in tiff.series[number].levels:
         if len(level.pages) != 1 or level.keyframe.parent is not tiff:
-            raise NotForThisReaderError(
-                path,
-                f"series {number} has {len(level.pages)} planes ({level.axes}: channels, depths or times) "
-                "where one RGB image is wanted",
+            # An error for good: OpenSlide would show the first channel as if it were the slide.
+            raise SlideError(
+                f"{path}: series {number} has {len(level.pages)} planes ({level.axes}: channels, depths or "
+                "times), which is no brightfield slide; export one RGB image, or choose another with --series"
             )
         pages.append(level.keyframe)
     return pages
@@ -158,7 +156,7 @@ def _pyramid_pages(tiff: tifffile.TiffFile) -> list[tifffile.TiffPage]:
     reduced = [
         page
         for page in chain_of_pages(tiff)[1:]
-        if page.subfiletype & 1 and page.is_tiled and _same_shape(first, page)
+        if page.subfiletype & 1 and page.is_tiled and (is_philips(tiff) or _same_shape(first, page))
     ]
     return sorted([first, *reduced], key=lambda page: -page.imagewidth)
 
@@ -195,7 +193,7 @@ def _stored_image(path: Path, tiff: tifffile.TiffFile, page: tifffile.TiffPage, 
     size = Size(page.imagewidth, page.imagelength)
     tile = Size(page.tilewidth, page.tilelength) if page.is_tiled else Size(size.width, page.rowsperstrip)
     if min(size.width, size.height, tile.width, tile.height) < 1:
-        raise _damaged(path, f"level {number} has {size.width} x {size.height} px")
+        raise damaged(path, f"level {number} has {size.width} x {size.height} px")
     planes = page.samplesperpixel if page.planarconfig == 2 else 1
     coding = _coding(path, page, number, planes)
     if tile.width * tile.height * page.samplesperpixel > LARGEST_TILE_BYTES:
@@ -223,15 +221,15 @@ def _tile_tables(
         page.tags[code].value = ()
     needed = shape[0] * shape[1]
     if any(table.shape != (needed,) for table in tables):
-        raise _damaged(path, f"level {number} needs {needed} tiles and lists {min(t.size for t in tables)}")
+        raise damaged(path, f"level {number} needs {needed} tiles and lists {min(t.size for t in tables)}")
     offsets, counts = (table.reshape(shape) for table in tables)
     end = tiff.filehandle.size
     # Compared so that no sum of two hostile numbers wraps around.
     outside = (offsets > end) | (counts > end - np.minimum(offsets, end))
     if (outside & (offsets != 0) & (counts != 0)).any():
-        raise _damaged(path, f"tiles of level {number} lie past the file's end at {end} bytes")
+        raise damaged(path, f"tiles of level {number} lie past the file's end at {end} bytes")
     if counts.max(initial=0) > LARGEST_TILE_BYTES:
-        raise _damaged(path, f"a tile of level {number} claims {int(counts.max())} bytes")
+        raise damaged(path, f"a tile of level {number} claims {int(counts.max())} bytes")
     return offsets, counts
 
 
@@ -253,28 +251,3 @@ def _coding(path: Path, page: tifffile.TiffPage, number: int, planes: int) -> Ti
     if not coding.is_supported or (planes > 1 and photometric != RGB):
         raise NotForThisReaderError(path, f"level {number} has compression {coding.compression}")
     return coding
-
-
-def _check_chain(path: Path, tiff: tifffile.TiffFile) -> None:
-    """A chain of directories has to end; tifffile stops without a word where it points past the file."""
-    len(tiff.pages)
-    position = tiff.pages.next_page_offset
-    if position is None:
-        return
-    handle = tiff.filehandle
-    handle.seek(position)
-    link = handle.read(tiff.tiff.offsetsize)
-    if len(link) < tiff.tiff.offsetsize or any(link):
-        raise _damaged(path, "its chain of directories is cut off")
-
-
-def _damaged(path: Path, cause: str) -> SlideError:
-    cause = " ".join(cause.split())[:200]
-    return SlideError(
-        f"{path}: the TIFF is truncated or damaged ({cause}); copy the slide again from its source"
-    )
-
-
-def _begins_like_tiff(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

@@ -19,9 +19,10 @@ from wsi_cam.errors import SlideError
 from wsi_cam.geometry import Mpp
 from wsi_cam.slides.regions import check_region, inside, region_error
 from wsi_cam.slides.slide import LevelInfo, PixelBox, SlideInfo, with_given_mpp
+from wsi_cam.slides.tiff_checks import PARSING_ERRORS, NotForThisReaderError
 from wsi_cam.slides.tiff_facts import read_picture
 from wsi_cam.slides.tiff_file import TiffFile
-from wsi_cam.slides.tiff_layout import PARSING_ERRORS, NotForThisReaderError, TiffLayout, read_layout
+from wsi_cam.slides.tiff_layout import TiffLayout, read_layout
 from wsi_cam.slides.tile_decoding import DECODING_ERRORS, RGB
 
 
