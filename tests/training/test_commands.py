@@ -69,6 +69,7 @@ def test_training_leaves_a_bundle_that_loads_and_a_card_that_says_how_it_came_to
     assert card.extra["licences"] == {"data": "CC0"}
     assert card.extra["training"]["recipe"]["batch_size"] == 8
     assert card.extra["training"]["initial_weights"] == {"weights": "random", "stride_in": "conv2"}
+    assert card.extra["training"]["device"] == "cpu"
     assert card.extra["split"]["rule"] == "halves"
     for key in ("intended_use", "limits", "versions", "calibration", "evidence"):
         assert card.extra[key]
@@ -287,7 +288,7 @@ def test_groups_decide_what_is_reported(tmp_path: Path, capsys: pytest.CaptureFi
     data = write_class_folders(tmp_path / "p", 8)
     rows = [f"{c}/patch{i:03}.png,case{i // 2}" for c in ("normal", "tumour") for i in range(8)]
     groups = write_csv(tmp_path / "groups.csv", "path,group", *rows)
-    assert command(train, data, "--groups", groups, "-o", tmp_path / "b", *QUICK) == 0
+    assert command(train, data, "--groups", groups, "-o", tmp_path / "b", *QUICK, "--epochs", 0) == 0
     parts = load_classifier(tmp_path / "b", "cpu").card.extra["split"]["parts"]
     assert sum(part["groups"] for part in parts.values()) == 4
     capsys.readouterr()

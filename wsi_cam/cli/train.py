@@ -66,6 +66,13 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
     add("--class-names", metavar="A,B", type=names, help="classes in this order (default: sorted)")
     add("--fit-share", metavar="F", type=float, default=0.15, help="of DATA without --valid (default 0.15)")
     add("--report-share", metavar="F", type=float, default=0.15, help="likewise (default 0.15)")
+    add(
+        "--max-patches",
+        metavar="N",
+        type=int,
+        default=0,
+        help="of each class and slide (default: all)",
+    )
     add("--name", metavar="TEXT", help="name in the card (default: the bundle's)")
     add("--label-region-px", metavar="N", type=int, help="side of the central square that labels speak of")
     add(
@@ -80,11 +87,11 @@ def _add_fitting_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("fitting (the defaults made the bundled model)")
     add = group.add_argument
     add("--init", metavar="WHAT", default="imagenet",
-        help="imagenet (downloads torchvision's), a ResNet-50 state dict, a bundle, or random")  # fmt: skip
+        help="imagenet (torchvision's, downloaded), a ResNet-50 state dict, a bundle, or random")  # fmt: skip
     add(
         "--stride-in",
         choices=("conv1", "conv2"),
-        help="stride variant of the --init file, if it does not say it",
+        help="stride variant of an --init file that does not say it",
     )
     add("--epochs-head", metavar="F", type=float, help="epochs of the head alone (default: 80 steps)")
     add("--epochs", metavar="F", type=float, default=4.0, help="epochs of all layers (default 4)")
@@ -94,7 +101,7 @@ def _add_fitting_options(parser: argparse.ArgumentParser) -> None:
     add("--class-weights", choices=("balanced", "none"), default="balanced",
         help="balanced (default): rare classes count as much as frequent ones")  # fmt: skip
     add("--patience", metavar="N", type=int, default=0,
-        help="stop after N epochs without a gain on the fit part, keep the best (default 0: off)")  # fmt: skip
+        help="stop after N epochs without gain on the fit part, keep the best (default 0: off)")  # fmt: skip
     add("--seed", metavar="N", type=int, default=0, help="of head, order, augmentation and split (default 0)")
     add("--device", metavar="NAME", default="auto", help="auto (default), cuda, cuda:1, mps or cpu")
     add("--num-workers", metavar="N", type=int, help="processes that augment (default: by device)")
@@ -140,6 +147,7 @@ def run(args: argparse.Namespace) -> int:
             patience=args.patience,
             seed=args.seed,
         ),
+        max_patches=args.max_patches,
         shares=(1 - args.fit_share - args.report_share, args.fit_share, args.report_share),
         device=args.device,
         num_workers=_workers(args.num_workers, choose_device(args.device).type),

@@ -23,7 +23,7 @@ OWNER_FIELDS = (
     "name", "label_region_px", "default_overlap", "target_class", "class_colors", "research_use",
 )  # fmt: skip
 #: Keys that are measured and so cannot be given.
-MEASURED_KEYS = ("training", "split", "calibration", "evidence", "metrics", "versions")
+MEASURED_KEYS = ("training", "split", "cutting", "calibration", "evidence", "metrics", "versions")
 
 INTENDED_USE = "Research on tissue of the kind and staining it was trained on."
 LIMITS = (
@@ -59,10 +59,14 @@ def describe_owner_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {"intended_use": INTENDED_USE, "limits": LIMITS, **free}
 
 
-def describe_training(recipe: Recipe, fitted: Fitted, origin: Mapping[str, str]) -> dict[str, Any]:
+def describe_training(
+    recipe: Recipe, fitted: Fitted, origin: Mapping[str, str], device_type: str
+) -> dict[str, Any]:
+    """How the weights came to be."""
     return {
         "recipe": asdict(recipe),
         "initial_weights": dict(origin),
+        "device": device_type,
         "steps": len(fitted.losses),
         "stopped_early": fitted.stopped_early,
         "fit_part_by_epoch": [{k: round(v, 5) for k, v in entry.items()} for entry in fitted.history],

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from wsi_cam.classifiers.bundle import load_classifier
+from wsi_cam.classifiers.bundle import ModelCard, load_classifier
 from wsi_cam.errors import DataError
+from wsi_cam.training.annotated_slides import CuttingSettings
+from wsi_cam.training.data import read_data
 from wsi_cam.training.metrics import Metrics
-from wsi_cam.training.patches import PatchSet, read_patch_set
+from wsi_cam.training.patches import PatchSet
 from wsi_cam.training.pixels import PatchPixels
 from wsi_cam.training.publish import OnProgress, measure_classifier
 from wsi_cam.training.splits import PARTS, digest_of_set, divide
@@ -33,16 +36,32 @@ def evaluate_bundle(
     that these data do not hold.
     """
     classifier = load_classifier(bundle, device)
-    patches = read_patch_set(data, classifier.card.class_names, groups)
-    chosen, words = choose_part(patches, classifier.card.extra.get("split"), part)
-    pixels = PatchPixels(chosen, classifier.card.patch_size_px)
+    card = classifier.card
 
     def measured(done: int, total: int) -> None:
         if on_progress is not None:
             on_progress("measuring", done, total, None)
 
-    metrics, _ = measure_classifier(classifier, pixels, measured)
+    with tempfile.TemporaryDirectory(prefix="wsi-cam-patches-") as scratch:
+        cut_into = Path(scratch) / "patches"
+        patches = read_data(data, cut_into, _cutting_of(card), card.class_names, groups, on_progress)
+        chosen, words = choose_part(patches, card.extra.get("split"), part)
+        pixels = PatchPixels(chosen, card.patch_size_px)
+        metrics, _ = measure_classifier(classifier, pixels, measured)
     return metrics, words
+
+
+def _cutting_of(card: ModelCard) -> CuttingSettings:
+    """As the patches were cut that the bundle was made with, so that its own are found again."""
+    said = card.extra.get("cutting")
+    known = said if isinstance(said, Mapping) else {}
+    return CuttingSettings(
+        size_px=card.patch_size_px,
+        mpp_um=card.mpp_um,
+        label_region_px=card.label_region_px,
+        max_patches=int(known.get("max_patches", 0)),
+        seed=int(known.get("seed", 0)),
+    )
 
 
 def choose_part(patches: PatchSet, split: object, part: Part) -> tuple[PatchSet, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,9 +13,10 @@ from wsi_cam.classifiers.bundle import import_state_dict, save_bundle
 from wsi_cam.classifiers.card import IMAGENET_MEAN, IMAGENET_STD, Triple
 from wsi_cam.classifiers.resnet50 import StrideIn
 from wsi_cam.errors import OutputError
+from wsi_cam.training.annotated_slides import CuttingSettings
 from wsi_cam.training.card import describe_owner_facts, describe_split, owner_fields
+from wsi_cam.training.data import read_data
 from wsi_cam.training.metrics import Metrics
-from wsi_cam.training.patches import read_patch_set
 from wsi_cam.training.pixels import PatchPixels
 from wsi_cam.training.publish import OnProgress, publish
 from wsi_cam.training.splits import DEFAULT_SHARES, split_in_halves
@@ -58,17 +60,21 @@ def import_model(request: ImportRequest, on_progress: OnProgress | None = None) 
     if request.fit_on is None:
         save_bundle(request.bundle, network, card, request.replace_existing)
         return None
-    patches = read_patch_set(request.fit_on, request.class_names, request.groups)
-    split = split_in_halves(patches)
-    card = replace(card, extra={**extra, "split": describe_split(split, 0, DEFAULT_SHARES)})
-    fit_part, report_part = (PatchPixels(part, request.size_px) for part in (split.fit, split.report))
-    return publish(
-        request.bundle,
-        network,
-        card,
-        fit_part,
-        report_part,
-        request.device,
-        request.replace_existing,
-        on_progress,
-    )
+    cutting = CuttingSettings(request.size_px, request.mpp_um, card.label_region_px)
+    with tempfile.TemporaryDirectory(prefix="wsi-cam-patches-") as scratch:
+        cut_into = Path(scratch) / "patches"
+        patches = read_data(
+            request.fit_on, cut_into, cutting, request.class_names, request.groups, on_progress
+        )
+        split = split_in_halves(patches)
+        fit_part, report_part = (PatchPixels(part, request.size_px) for part in (split.fit, split.report))
+        return publish(
+            request.bundle,
+            network,
+            replace(card, extra={**extra, "split": describe_split(split, 0, DEFAULT_SHARES)}),
+            fit_part,
+            report_part,
+            request.device,
+            request.replace_existing,
+            on_progress,
+        )

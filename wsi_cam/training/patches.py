@@ -151,7 +151,7 @@ def _depth_of_classes(folders: Iterable[tuple[str, ...]]) -> int:
 
 
 def _from_csv(path: Path, class_names: Sequence[str] | None) -> PatchSet:
-    rows = _read_rows(path, required=("path", "label"))
+    rows = read_rows(path, required=("path", "label"))
     if not rows:
         raise DataError(f"{path}: no rows; expected path,label[,group][,split]")
     names, labels = [row["path"] for row in rows], [row["label"] for row in rows]
@@ -200,7 +200,7 @@ def _with_groups(patches: PatchSet, path: Path) -> PatchSet:
     """The set with the groups of a CSV ``path,group[,label]``; its rows may be more than the pictures."""
     if patches.groups is not None:
         raise DataError(f"{patches.path}: has a group column already; leave {path} or the column out")
-    rows = _read_rows(path, required=("path", "group"))
+    rows = read_rows(path, required=("path", "group"))
     group_of = {row["path"]: row["group"] for row in rows}
     label_of = {row["path"]: row["label"] for row in rows if row.get("label")}
     missing = [name for name in patches.names if not group_of.get(name)]
@@ -218,7 +218,7 @@ def _with_groups(patches: PatchSet, path: Path) -> PatchSet:
     return replace(patches, groups=tuple(group_of[name] for name in patches.names))
 
 
-def _read_rows(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
+def read_rows(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
     """Rows of a CSV with a header; cells stripped, missing cells empty."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:

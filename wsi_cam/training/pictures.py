@@ -32,7 +32,7 @@ def draw_training_curves(
     axes.set(xlabel="step", ylabel="cross-entropy", ylim=(0, None))
     axes.legend(frameon=False, fontsize="small")
     accuracy_axes.plot(at, [e["fit_accuracy"] for e in history], "o-", color="tab:orange")
-    accuracy_axes.set(xlabel="step", ylabel="accuracy on the fit part", ylim=(None, 1))
+    accuracy_axes.set(xlabel="step", ylabel="accuracy on the fit part", ylim=(None, 1), xlim=axes.get_xlim())
     _save(figure, path)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,18 @@ from wsi_cam.classifiers.card import ModelCard
 from wsi_cam.classifiers.device import choose_device
 from wsi_cam.classifiers.resnet50 import StrideIn
 from wsi_cam.errors import OutputError, SettingsError
+from wsi_cam.training.annotated_slides import CuttingSettings
 from wsi_cam.training.card import describe_owner_facts, describe_split, describe_training, owner_fields
+from wsi_cam.training.data import read_data
 from wsi_cam.training.fit import FitOptions, Normalisation, fit
 from wsi_cam.training.initial import InitialNetwork, initial_network
 from wsi_cam.training.metrics import Metrics
-from wsi_cam.training.patches import read_patch_set, require_trainable
+from wsi_cam.training.patches import require_trainable
 from wsi_cam.training.pictures import draw_confusion, draw_training_curves
 from wsi_cam.training.pixels import PatchPixels
 from wsi_cam.training.publish import OnProgress, publish
 from wsi_cam.training.recipe import Recipe
+from wsi_cam.training.slide_manifest import is_slide_manifest
 from wsi_cam.training.splits import DEFAULT_SHARES, PARTS, Split, make_split
 
 
@@ -40,6 +43,7 @@ class TrainingRequest:
     init: str = "imagenet"
     stride_in: StrideIn | None = None
     recipe: Recipe = field(default_factory=Recipe)
+    max_patches: int = 0
     shares: tuple[float, float, float] = DEFAULT_SHARES
     device: str = "auto"
     num_workers: int = 0
@@ -47,6 +51,21 @@ class TrainingRequest:
     checkpoint: Path | None = None
     replace_existing: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def cutting(self) -> CuttingSettings:
+        """How patches are cut where the data are annotated slides."""
+        return CuttingSettings(
+            size_px=self.size_px,
+            mpp_um=self.mpp_um,
+            label_region_px=self.facts.get("label_region_px"),
+            max_patches=self.max_patches,
+            seed=self.recipe.seed,
+        )
+
+    @property
+    def cuts_slides(self) -> bool:
+        return any(is_slide_manifest(data) for data in (self.data, self.valid) if data is not None)
 
     @property
     def notes_folder(self) -> Path:
@@ -65,7 +84,7 @@ def train_classifier(request: TrainingRequest, on_progress: OnProgress | None = 
     if not min(request.shares) > 0:
         raise SettingsError("fit share and report share must be above 0 and leave something to train on")
     device = choose_device(request.device)
-    split = _read_split(request)
+    split = _read_split(request, on_progress)
     initial = initial_network(request.init, split.train.class_names, request.recipe.seed, request.stride_in)
     card = _card_before_training(request, split, initial)
     pixels = _decode(split, request.size_px, on_progress)
@@ -89,7 +108,7 @@ def train_classifier(request: TrainingRequest, on_progress: OnProgress | None = 
     head_steps = request.recipe.plan(len(split.train)).head
     draw_training_curves(request.notes_folder / "curves.png", fitted.losses, fitted.history, head_steps)
     initial.network.load_state_dict(fitted.weights)
-    trained = {"training": describe_training(request.recipe, fitted, initial.origin)}
+    trained = {"training": describe_training(request.recipe, fitted, initial.origin, device.type)}
     metrics = publish(
         request.bundle,
         initial.network,
@@ -104,12 +123,22 @@ def train_classifier(request: TrainingRequest, on_progress: OnProgress | None = 
     return metrics
 
 
-def _read_split(request: TrainingRequest) -> Split:
-    patches = read_patch_set(request.data, request.class_names, request.groups)
+def _read_split(request: TrainingRequest, on_progress: OnProgress | None) -> Split:
+    notes, cutting = request.notes_folder, request.cutting
+    patches = read_data(
+        request.data, notes / "patches", cutting, request.class_names, request.groups, on_progress
+    )
     require_trainable(patches)
-    if request.valid is None:
-        return make_split(patches, seed=request.recipe.seed, shares=request.shares)
-    valid = read_patch_set(request.valid, patches.class_names, request.groups)
+    valid = None
+    if request.valid is not None:
+        valid = read_data(
+            request.valid,
+            notes / "valid_patches",
+            cutting,
+            patches.class_names,
+            request.groups,
+            on_progress,
+        )
     return make_split(patches, valid, seed=request.recipe.seed, shares=request.shares)
 
 
@@ -126,6 +155,7 @@ def _card_before_training(request: TrainingRequest, split: Split, initial: Initi
         extra={
             **describe_owner_facts(request.facts),
             "split": describe_split(split, request.recipe.seed, request.shares),
+            **({"cutting": asdict(request.cutting)} if request.cuts_slides else {}),
         },
     )
 
