@@ -11,7 +11,7 @@ from tests.make_models import MARKER_RGB, colour_network, model_card, random_res
 from wsi_cam.cam.explain import Explainer
 from wsi_cam.classifiers.classifier import Classifier
 from wsi_cam.errors import ModelError
-from wsi_cam.inference import PatchExplainer, mixed_precision_dtype
+from wsi_cam.inference import PatchExplainer, default_batch_size, mixed_precision_dtype
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -80,6 +80,12 @@ def test_patches_of_any_size_are_covered_by_whole_cells(size: int, target_layer:
     assert batch.evidence[0, 1, 0, -1] == 0
 
 
+def test_the_batch_size_found_by_itself_suits_the_patch(classifier: Classifier) -> None:
+    assert PatchExplainer(classifier).batch_size == default_batch_size(64, torch.device("cpu")) == 32
+    assert default_batch_size(224, torch.device("cpu")) == 16
+    assert default_batch_size(224, torch.device("cuda")) > 16
+
+
 def test_several_batches_may_be_under_way_at_once(classifier: Classifier) -> None:
     explainer = PatchExplainer(classifier, batch_size=2)
     images = patches(4)
@@ -130,24 +136,25 @@ def test_half_precision_is_for_cuda_only() -> None:
 
 
 def test_a_batch_that_overflows_in_half_precision_is_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = random_resnet50(2)
-    with torch.no_grad():  # features of a hundred thousand, for a head that takes them
-        last_norm, head = network.get_submodule("layer4.2.bn3"), network.get_submodule("fc")
-        assert isinstance(last_norm, nn.BatchNorm2d)
-        assert isinstance(head, nn.Linear)
-        last_norm.bias.add_(1e5)
-        head.weight.mul_(1e-5)
-    classifier = Classifier(network, model_card(), device="cpu")
-    expected = PatchExplainer(classifier, batch_size=2).explain(patches(2))
+    def explained(features_times: float) -> np.ndarray:
+        network = colour_network()
+        with torch.no_grad():
+            for parameter in network.get_submodule("layer1").parameters():
+                parameter.mul_(features_times)
+            network.get_parameter("fc.weight").div_(features_times)
+        return (
+            PatchExplainer(Classifier(network, model_card(), device="cpu"), batch_size=2)
+            .explain(images)
+            .evidence
+        )
+
+    images = np.full((2, 64, 64, 3), 240, np.uint8)
+    images[0, :40, :40] = MARKER_RGB
+    usual, enormous = explained(1.0), explained(1e6)
     monkeypatch.setattr("wsi_cam.inference.mixed_precision_dtype", lambda device: torch.float16)
-    got = PatchExplainer(classifier, batch_size=2).explain(patches(2))
-    np.testing.assert_array_equal(got.evidence, expected.evidence)
+    np.testing.assert_array_equal(explained(1e6), enormous)
     # And where nothing overflows, half precision it is.
-    usual = Classifier(random_resnet50(2), model_card(), device="cpu")
-    half = PatchExplainer(usual, batch_size=2).explain(patches(2))
-    monkeypatch.undo()
-    single = PatchExplainer(usual, batch_size=2).explain(patches(2))
-    assert 0 < np.abs(half.evidence - single.evidence).max() < 0.01 * np.ptp(single.evidence)
+    assert 0 < np.abs(explained(1.0) - usual).max() < 0.01 * np.ptp(usual)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")

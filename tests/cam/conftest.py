@@ -27,4 +27,4 @@ def network() -> nn.Module:
 
 @pytest.fixture(scope="session")
 def pictures() -> torch.Tensor:
-    return torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(5))
+    return torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(5))

@@ -90,6 +90,16 @@ def test_safetensors_are_read_and_their_stride_is_believed(
     assert card.architecture_variant == "stride_in_conv2"
 
 
+def test_the_imagenet_weights_say_which_stride_they_were_trained_with(shared_dir: Path) -> None:
+    file = shared_dir / "data" / "weights" / "resnet50_imagenet.safetensors"
+    names = tuple(f"class {i}" for i in range(1000))
+    network, card = import_state_dict(file, names, 224, 1.0)
+    assert card.stride_in == "conv1"
+    conv1 = network.get_submodule("layer2.0.conv1")
+    assert isinstance(conv1, nn.Conv2d)
+    assert conv1.stride == (2, 2)
+
+
 def test_a_sigmoid_head_becomes_two_classes_with_its_probabilities(
     network: nn.Module, state: State, picture: torch.Tensor, tmp_path: Path
 ) -> None:

@@ -42,8 +42,8 @@ class Classifier:
         self._given_hash = bundle_hash
         # uint8 to normalised float in one multiplication and one addition per value.
         mean, std = torch.tensor(card.mean).double(), torch.tensor(card.std).double()
-        self._scale = (1 / (255 * std)).float().view(1, 3, 1, 1).to(self.device)
-        self._shift = (-mean / std).float().view(1, 3, 1, 1).to(self.device)
+        self._scale = (1 / (255 * std)).float().to(self.device)
+        self._shift = (-mean / std).float().to(self.device)
 
     @cached_property
     def bundle_hash(self) -> str:
@@ -59,8 +59,11 @@ class Classifier:
         pixels = _as_tensor(images)
         if self.device.type == "cuda" and pixels.device.type == "cpu":
             pixels = pixels.pin_memory()
-        pixels = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-        return torch.addcmul(self._shift, pixels.float(), self._scale)
+        n, height, width, _ = pixels.shape
+        # Whole rows at a time, scale and shift repeated along them: several times faster than by channel.
+        rows = pixels.to(self.device, non_blocking=True).reshape(n, height, 3 * width).float()
+        rows = torch.addcmul(self._shift.repeat(width), rows, self._scale.repeat(width))
+        return rows.view(n, height, width, 3).permute(0, 3, 1, 2)
 
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         """Calibrated probabilities float32 (n, classes) of logits (n, classes): softmax(y / T)."""
