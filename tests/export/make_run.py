@@ -51,7 +51,7 @@ def finished_run(
     mpp: Mpp = MPP,
     recorded_slide: str | None = None,
 ) -> RunFolder:
-    """A run of one slide; ``values`` (h, w) are the probability of the last class, evidence is 10 times them."""
+    """A run of one slide; ``values`` (h, w) are the probability of the last class."""
     run = RunFolder(folder)
     files = run.slide(sample_id)
     files.path.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ def finished_run(
             "class": class_names[-1],
             "value": 0.9,
             "rule": "mean of the 10 highest",
-            "of_each_class": {name: 0.9 for name in class_names},
+            "of_each_class": dict.fromkeys(class_names, 0.9),
         },
         "slide": {
             "path": recorded_slide or str(slide),

@@ -130,10 +130,9 @@ def _write_level(
         shape=(size.height, size.width, 3),
         dtype=np.uint8,
         tile=(TILE_PX, TILE_PX),
-        photometric="ycbcr",
-        subsampling=(1, 1),
+        photometric="rgb",
         compression="jpeg",
-        compressionargs={"outcolorspace": "ycbcr"},
+        compressionargs={"outcolorspace": "rgb"},
         subifds=count - 1 if number == 0 else None,
         subfiletype=0 if number == 0 else 1,
         description=xml if number == 0 else None,
@@ -185,12 +184,10 @@ class _LowerLevels:
 
 
 def _jpeg(tile: NDArray[np.uint8]) -> bytes:
-    """Colours at full resolution: half of it would smear the heatmap's edges."""
-    return bytes(
-        imagecodecs.jpeg8_encode(
-            tile, level=_QUALITY, colorspace="rgb", outcolorspace="ycbcr", subsampling="444"
-        )
-    )
+    """RGB as it is: Bio-Formats 7.3.1 mixes up the colours of YCbCr at full resolution, and colours at half
+    of it would smear the heatmap's edges.
+    """
+    return bytes(imagecodecs.jpeg8_encode(tile, level=_QUALITY, colorspace="rgb", outcolorspace="rgb"))
 
 
 def _padded(length: int) -> int:

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from wsi_cam.geometry import Affine, Box, Frame, Level0, Mpp, Size
 from wsi_cam.slides.slide import LevelInfo, Slide
 
-#: A read covers at most this many pixels of a level; what needs more is averaged in parts.
-_LARGEST_READ = 2**24
+#: A read covers about this many pixels of a level; what needs more is averaged in parts.
+_LARGEST_READ = 2**22
 
 
 class Scaled(Frame):
@@ -52,27 +51,34 @@ def read_scaled(slide: Slide, grid: ScaledGrid, x: int, y: int, width: int, heig
     Read from the coarsest level that is at least as fine. Raises SlideError where it cannot be read.
     """
     level, info = _level_for(slide.info.levels, grid.to_level0)
-    step_x = grid.to_level0.scale_x / info.to_level0.scale_x
-    step_y = grid.to_level0.scale_y / info.to_level0.scale_y
-    rows = max(1, min(height, int(_LARGEST_READ / (width * step_x * step_y))))
+    to_level = grid.to_level0.then(info.to_level0.inverse())
+    rows = max(1, min(height, int(_LARGEST_READ / (width * to_level.scale_x * to_level.scale_y))))
     parts = []
     for top in range(y, y + height, rows):
         count = min(rows, y + height - top)
-        window = grid.to_level0.box(Box(x, top, width, count))
-        wanted = info.to_level0.inverse().box(window)
-        left, upper = math.floor(wanted.x + 1e-6), math.floor(wanted.y + 1e-6)
-        right, lower = math.ceil(wanted.right - 1e-6), math.ceil(wanted.bottom - 1e-6)
-        right, lower = max(right, left + 1), max(lower, upper + 1)
-        pixels = slide.read_region(level, (left, upper, right - left, lower - upper))
-        inside = (
-            max(wanted.x - left, 0.0),
-            max(wanted.y - upper, 0.0),
-            min(wanted.right - left, right - left),
-            min(wanted.bottom - upper, lower - upper),
-        )
-        method = Image.Resampling.BOX if min(step_x, step_y) >= 1 else Image.Resampling.BILINEAR
-        parts.append(np.asarray(Image.fromarray(pixels).resize((width, count), method, box=inside)))
+        edges_x = np.arange(x, x + width + 1) * to_level.scale_x + to_level.offset_x
+        edges_y = np.arange(top, top + count + 1) * to_level.scale_y + to_level.offset_y
+        left, upper = math.floor(edges_x[0] + 1e-6), math.floor(edges_y[0] + 1e-6)
+        # One more than the area covers: the means look at the pixel behind their last edge.
+        right, lower = math.floor(edges_x[-1] + 1e-6) + 1, math.floor(edges_y[-1] + 1e-6) + 1
+        pixels = slide.read_region(level, (left, upper, right - left, lower - upper)).astype(np.float32)
+        means = _interval_means(pixels, edges_y - upper)
+        means = _interval_means(means.swapaxes(0, 1), edges_x - left).swapaxes(0, 1)
+        parts.append(np.rint(means).clip(0, 255).astype(np.uint8))
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _interval_means(values: NDArray[np.float32], edges: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Means (n, ...) of ``values`` (m, ...) between ``edges`` (n + 1,); parts of a pixel count."""
+    whole = np.clip(np.floor(edges + 1e-6).astype(np.int64), 0, len(values) - 1)
+    part = np.clip(edges - whole, 0, 1).astype(np.float32).reshape(-1, *[1] * (values.ndim - 1))
+    sums = np.add.reduceat(values, whole, axis=0)[:-1]
+    # Between edges in one pixel there is no whole one; reduceat gives that pixel.
+    sums[whole[1:] == whole[:-1]] = 0
+    at_edges = values[whole] * part
+    lengths = np.diff(edges).astype(np.float32).reshape(-1, *[1] * (values.ndim - 1))
+    means: NDArray[np.float32] = (sums - at_edges[:-1] + at_edges[1:]) / lengths
+    return means
 
 
 def _level_for(levels: tuple[LevelInfo, ...], to_level0: Affine[Scaled, Level0]) -> tuple[int, LevelInfo]:
