@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from tests.training.make_patches import TinyNetwork, write_class_folders
-from wsi_cam.errors import ModelError, OutputError, SettingsError
+from wsi_cam.errors import DataError, ModelError, OutputError, SettingsError
 from wsi_cam.training.augment import augment_patches
 from wsi_cam.training.batches import TrainingBatches
 from wsi_cam.training.checkpoint import load_checkpoint
@@ -141,10 +141,26 @@ def test_sets_smaller_than_a_batch_are_one_batch(train: PatchPixels) -> None:
     assert len(fit_tiny(train, recipe=Recipe(epochs=2, head_steps=1)).losses) == 3
 
 
+#: From Python 3.12 on every fork of a process with threads warns; these workers only prepare batches.
+forks = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+
+@forks
 def test_workers_and_lazy_reading_change_nothing(train: PatchPixels, held_out: PatchPixels) -> None:
     plain = fit_tiny(train, held_out)
     lazy = PatchPixels(train.patches, 32, ram_bytes=0)
     assert_equal(fit_tiny(lazy, held_out, options=replace(CPU, num_workers=2)), plain)
+
+
+@forks
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_picture_that_turns_out_damaged_later_is_named(tmp_path: Path, num_workers: int) -> None:
+    write_class_folders(tmp_path, 4)
+    file = tmp_path / "normal" / "patch000.png"
+    file.write_bytes(file.read_bytes()[:1500])
+    lazy = PatchPixels(read_patch_set(tmp_path), 32, ram_bytes=0)
+    with pytest.raises(DataError, match=r"^normal/patch000\.png: unreadable picture \([^\n]*$"):
+        fit_tiny(lazy, options=replace(CPU, num_workers=num_workers))
 
 
 def test_every_epoch_trains_on_each_picture_at_most_once(train: PatchPixels) -> None:

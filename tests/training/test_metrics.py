@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import softmax
@@ -29,6 +29,7 @@ def drawn(n: int, n_classes: int, seed: int) -> tuple[NDArray[np.float32], NDArr
     return logits.astype(np.float32), np.minimum(labels, n_classes - 1).astype(np.int64)
 
 
+@settings(max_examples=40)
 @given(seed=st.integers(0, 1000), n=st.integers(2, 40), n_classes=st.integers(2, 4))
 def test_the_quick_measures_are_those_of_scikit_learn(seed: int, n: int, n_classes: int) -> None:
     logits, labels = drawn(n, n_classes, seed)

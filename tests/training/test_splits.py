@@ -121,7 +121,7 @@ class TestLeaks:
         valid = write_class_folders(tmp_path / "valid", 12, first_seed=100)
         shutil.copy(train / "normal" / "patch000.png", valid / "normal" / "leak.png")
         split = make_split(read_patch_set(train), read_patch_set(valid))
-        assert (split.rule, split.left_out, len(split.train)) == ("halves", 1, 8)
+        assert (split.rule, len(split.left_out), len(split.train)) == ("halves", 1, 8)
         assert "valid/normal/leak" not in [*split.fit.names, *split.report.names]
         assert all(d[0] < "8" for d in split.fit.content_digests())
         assert all(d[0] >= "8" for d in split.report.content_digests())
@@ -160,7 +160,7 @@ class TestLeaks:
                 rows.append(f"{name}/v{i}.png,{name},valid")
         shutil.copy(tmp_path / "normal" / "patch000.png", tmp_path / "normal" / "patch005.png")
         split = make_split(read_patch_set(write_csv(tmp_path / "l.csv", "path,label,split", *rows)))
-        assert (split.rule, split.left_out, len(split.train)) == ("given", 1, 4)
+        assert (split.rule, len(split.left_out), len(split.train)) == ("given", 1, 4)
         assert "tumour/patch005.png" in split.report.names
         assert_no_leak(split)
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from wsi_cam.errors import DataError
 from wsi_cam.training.augment import augment_patches
 from wsi_cam.training.pixels import PatchPixels
 from wsi_cam.training.recipe import StepPlan
@@ -42,9 +43,30 @@ class TrainingBatches(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         """The batches of steps ``first`` to ``last`` - 1, prepared ahead by worker processes if any."""
         if num_workers == 0:
             return (self[step] for step in range(first, last))
+        return self._from_workers(range(first, last), num_workers, pin_memory)
+
+    def _from_workers(
+        self, steps: range, num_workers: int, pin_memory: bool
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         # Processes, not threads: torchvision's colour jitter draws from the one global generator.
-        sampler: Any = range(first, last)
-        loader: DataLoader[tuple[torch.Tensor, torch.Tensor]] = DataLoader(
-            self, batch_size=None, sampler=sampler, num_workers=num_workers, pin_memory=pin_memory
+        sampler: Any = steps
+        loader: DataLoader[Any] = DataLoader(
+            _Guarded(self), batch_size=None, sampler=sampler, num_workers=num_workers, pin_memory=pin_memory
         )
-        return iter(loader)
+        for batch in loader:
+            if isinstance(batch, DataError):
+                raise batch
+            yield batch
+
+
+class _Guarded(Dataset[Any]):
+    """Hands an error over as a value: a worker would wrap its message into pages of traceback."""
+
+    def __init__(self, batches: TrainingBatches) -> None:
+        self._batches = batches
+
+    def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor] | DataError:
+        try:
+            return self._batches[step]
+        except DataError as error:
+            return error

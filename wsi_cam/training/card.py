@@ -91,7 +91,7 @@ def describe_split(split: Split, seed: int, shares: Sequence[float]) -> dict[str
         "rule_in_words": RULES[split.rule],
         "seed": seed,
         "shares": list(shares),
-        "left_out_copies": split.left_out,
+        "left_out_copies": sorted(set(split.left_out)),
         "parts": parts,
     }
 

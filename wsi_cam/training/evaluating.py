@@ -84,9 +84,10 @@ def _same_part(patches: PatchSet, split: Mapping[str, Any], name: str) -> PatchS
     digests = patches.content_digests()
     try:
         part_of = divide(patches, digests, split["rule"], split["seed"], split["shares"])
-        wanted = split["parts"][name]["sha256"]
+        wanted, left_out = split["parts"][name]["sha256"], set(split["left_out_copies"])
     except (DataError, KeyError, TypeError):
         return None
-    members = [i for i, p in enumerate(part_of.tolist()) if p == PARTS.index(name)]
+    part = PARTS.index(name)
+    members = [i for i, p in enumerate(part_of.tolist()) if p == part and digests[i] not in left_out]
     found = patches.subset(members)
     return found if digest_of_set(found, [digests[i] for i in members]) == wanted else None

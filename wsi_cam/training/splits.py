@@ -35,16 +35,17 @@ RULES = {
 
 @dataclass(frozen=True)
 class Split:
-    """Three disjoint patch sets. ``rule`` is a key of RULES; ``left_out`` counts copies that would leak.
+    """Three disjoint patch sets. ``rule`` is a key of RULES.
 
-    ``digest_of`` identifies the content of each part (:func:`digest_of_set`).
+    ``left_out`` are the content digests of pictures that are in no part, being copies of pictures in an
+    earlier one; ``digest_of`` identifies the content of each part (:func:`digest_of_set`).
     """
 
     train: PatchSet
     fit: PatchSet
     report: PatchSet
     rule: str
-    left_out: int
+    left_out: tuple[str, ...]
     digest_of: dict[str, str]
 
     def part(self, name: str) -> PatchSet:
@@ -71,7 +72,8 @@ def make_split(
             patches.path,
         )
     part_of = divide(patches, digests, rule, seed, shares)
-    return _collect([(patches, digests, part_of == p) for p in range(3)], rule, int((part_of < 0).sum()))
+    left_out = [digest for digest, part in zip(digests, part_of.tolist(), strict=True) if part < 0]
+    return _collect([(patches, digests, part_of == p) for p in range(3)], rule, left_out)
 
 
 def split_in_halves(patches: PatchSet) -> Split:
@@ -79,7 +81,7 @@ def split_in_halves(patches: PatchSet) -> Split:
     digests = patches.content_digests()
     part_of = divide(patches, digests, "halves", 0, DEFAULT_SHARES)
     parts = [(patches, digests, part_of == p) for p in range(3)]
-    return _collect(parts, "halves", 0, may_be_empty="train")
+    return _collect(parts, "halves", [], may_be_empty="train")
 
 
 def divide(
@@ -124,7 +126,8 @@ def _with_separate_valid(patches: PatchSet, digests: Sequence[str], valid: Patch
     part_of = divide(valid, valid_digests, "halves", 0, DEFAULT_SHARES)
     everything = np.ones(len(patches), dtype=np.bool_)
     halves = [(valid, valid_digests, fresh & (part_of == p)) for p in (1, 2)]
-    return _collect([(patches, digests, everything), *halves], "halves", int((~fresh).sum()))
+    left_out = [digest for digest in valid_digests if digest in seen]
+    return _collect([(patches, digests, everything), *halves], "halves", left_out)
 
 
 def _as_given(patches: PatchSet, digests: Sequence[str]) -> Indices:
@@ -152,7 +155,7 @@ def _as_given(patches: PatchSet, digests: Sequence[str]) -> Indices:
 def _collect(
     choices: Sequence[tuple[PatchSet, Sequence[str], NDArray[np.bool_]]],
     rule: str,
-    left_out: int,
+    left_out: Sequence[str],
     may_be_empty: str = "",
 ) -> Split:
     parts, digest_of = [], {}
@@ -168,8 +171,9 @@ def _collect(
         parts.append(part)
         digest_of[name] = digest_of_set(part, [digests[i] for i in members])
     if left_out:
-        _log.warning("%s: left out %d copies of pictures in an earlier part", choices[2][0].path, left_out)
-    return Split(parts[0], parts[1], parts[2], rule, left_out, digest_of)
+        where = choices[2][0].path
+        _log.warning("%s: left out %d copies of pictures in an earlier part", where, len(left_out))
+    return Split(parts[0], parts[1], parts[2], rule, tuple(left_out), digest_of)
 
 
 def _warn_of_contradictions(patches: PatchSet, digests: Sequence[str]) -> None:
