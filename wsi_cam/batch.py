@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from wsi_cam.classifiers.device import device_name
 from wsi_cam.errors import WsiCamError
+from wsi_cam.export.qupath_project import write_qupath_project
+from wsi_cam.export.source import export_source, finished_samples
 from wsi_cam.inputs import SlideInput, assign_sample_ids, collect_inputs, path_key
 from wsi_cam.pipeline import explain_slide, make_explainer
 from wsi_cam.run_folder import ProcessRow, RunFolder, write_json
@@ -72,8 +74,17 @@ def run_batch(
         results.append(row)
         if progress:
             progress.slide_ended(row)
+    if "qupath" in settings.export:
+        _write_project(folder)
     write_json(folder.run_json, _run_record(settings, explainer, started, results))
     return results
+
+
+def _write_project(folder: RunFolder) -> None:
+    """One QuPath project over all slides of the folder that are done, those of earlier runs too."""
+    sources = [export_source(folder, sample_id) for sample_id in finished_samples(folder)]
+    if sources:
+        write_qupath_project(folder, sources)
 
 
 def _run_slide(

@@ -13,9 +13,9 @@ import numpy as np
 from wsi_cam.classifiers.bundle import Classifier, load_classifier
 from wsi_cam.errors import SlideError
 from wsi_cam.heatmap.store import HeatmapStore, open_heatmap
-from wsi_cam.inference import PatchExplainer
+from wsi_cam.inference import ExplainedBatch, PatchExplainer, PendingBatch
 from wsi_cam.inputs import safe_name
-from wsi_cam.loader import PatchReader, ReadingReport, default_workers, read_batches
+from wsi_cam.loader import PatchBatch, PatchReader, ReadingReport, default_workers, read_batches
 from wsi_cam.run_folder import RunFolder, SlideFolder, write_json
 from wsi_cam.settings import RunSettings
 from wsi_cam.slide_run.heatmaps import SlideHeatmaps
@@ -24,9 +24,6 @@ from wsi_cam.slide_run.ledger import Ledger
 from wsi_cam.slide_run.outputs import write_failure_picture, write_outputs
 from wsi_cam.slide_run.record import provenance, slide_record
 from wsi_cam.slides.slide import open_slide
-
-#: Patches per pass where nobody asked for a number. On a CPU larger batches gain nothing.
-_BATCH_SIZE = {"cpu": 16, "cuda": 128}
 
 #: Called with patches done and patches planned.
 PatchesDone = Callable[[int, int], None]
@@ -100,10 +97,11 @@ def explain_slide(
         with folder.publishing(sample_id) as building:
             common = provenance(job)
             ledger = _look(job, building, common, watch, progress or (lambda done, planned: None))
+            record = slide_record(job, ledger, common)
             with watch.stage("export"):
-                write_outputs(job, ledger, building)
+                write_outputs(job, ledger, record, building)
             write_json(building.timing_json, _timing(job, watch))
-            write_json(building.slide_json, slide_record(job, ledger, common, building))
+            write_json(building.slide_json, record)
     return SlideResult(
         sample_id,
         folder.slide(sample_id).path,
@@ -116,8 +114,7 @@ def explain_slide(
 def make_explainer(settings: RunSettings, classifier: Classifier | None = None) -> PatchExplainer:
     """The classifier that the settings name, or the given one, ready to explain batches of patches."""
     classifier = classifier or load_classifier(settings.model, settings.device)
-    batch_size = settings.batch_size or _BATCH_SIZE.get(classifier.device.type, 32)
-    return PatchExplainer(classifier, settings.target_layer, batch_size=batch_size)
+    return PatchExplainer(classifier, settings.target_layer, batch_size=settings.batch_size)
 
 
 def _look(
@@ -130,9 +127,8 @@ def _look(
     reader, report = PatchReader(slide, plan, plan.level_to_level0), ReadingReport()
     workers = default_workers() if job.settings.num_workers is None else job.settings.num_workers
     progress(0, len(plan))
-    for batch in read_batches(reader, plan, job.explainer.batch_size, workers, report):
-        with watch.stage("network"):
-            seen = job.explainer.explain(batch.images)
+    batches = read_batches(reader, plan, job.explainer.batch_size, workers, report)
+    for batch, seen in _explained(batches, job.explainer, watch):
         with watch.stage("stitching"):
             # What could not be read was not seen: no number may come of its white stand-in.
             seen.probabilities[~batch.readable] = np.nan
@@ -148,6 +144,25 @@ def _look(
     with watch.stage("stitching"):
         heatmaps.finish()
     return ledger
+
+
+def _explained(
+    batches: Iterator[PatchBatch], explainer: PatchExplainer, watch: Stopwatch
+) -> Iterator[tuple[PatchBatch, ExplainedBatch]]:
+    """Each batch with its answer; a GPU has the next batch already while the last one is stitched."""
+    under_way: tuple[PatchBatch, PendingBatch] | None = None
+    for batch in batches:
+        with watch.stage("network"):
+            submitted = explainer.submit(batch.images)
+        if under_way:
+            with watch.stage("network"):
+                seen = under_way[1].result()
+            yield under_way[0], seen
+        under_way = batch, submitted
+    if under_way:
+        with watch.stage("network"):
+            seen = under_way[1].result()
+        yield under_way[0], seen
 
 
 def _timing(job: SlideJob, watch: Stopwatch) -> dict[str, object]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from wsi_cam.errors import SettingsError
+from wsi_cam.export.formats import FORMATS
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class RunSettings:
     ngff: str = "0.4"
     top_patches: int = 3
     """Patches per class that get a picture."""
+    export: tuple[str, ...] = ("qupath", "ome-tiff", "png", "csv")
+    """Formats written with the heatmaps; ``wsi-cam export`` writes others later, without the model."""
 
     def __post_init__(self) -> None:
         def demand(ok: bool, name: str, rule: str) -> None:
@@ -61,10 +64,12 @@ class RunSettings:
         demand(self.num_workers is None or self.num_workers >= 0, "num_workers", "0 or more")
         demand(self.ngff in ("0.4", "0.5"), "ngff", "0.4 (QuPath reads it) or 0.5")
         demand(self.top_patches >= 0, "top_patches", "0 or more")
+        demand(set(self.export) <= set(FORMATS), "export", f"some of {', '.join(FORMATS)}")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; paths become text."""
-        return {name: str(v) if isinstance(v, Path) else v for name, v in asdict(self).items()}
+        plain = {name: str(v) if isinstance(v, Path) else v for name, v in asdict(self).items()}
+        return plain | {"export": list(self.export)}
 
 
 def read_settings(config: Path | None, given: dict[str, Any]) -> RunSettings:
@@ -102,8 +107,12 @@ def _read_toml(config: Path) -> dict[str, Any]:
     return values
 
 
-def _convert(value: Any, kinds: tuple[type, ...], what: str, folder: Path) -> Any:
+def _convert(value: Any, kinds: tuple[Any, ...], what: str, folder: Path) -> Any:
     """A TOML value as one of ``kinds``; whole numbers pass as floats, texts as paths beside the file."""
+    if str in kinds and Ellipsis in kinds:
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+        raise SettingsError(f"{what} is {value!r}: a list of names is wanted")
     if isinstance(value, str) and Path in kinds:
         return folder / Path(value).expanduser()
     if isinstance(value, int) and not isinstance(value, bool) and float in kinds:

@@ -223,7 +223,7 @@ def test_patches_are_as_wide_and_high_as_each_axis_spacing_says() -> None:
     [
         ([1, 4, 16], Mpp(0.25, 0.25), 1.0, 1),
         ([1, 4, 16], Mpp(0.25, 0.25), 0.99, 1),  # 1 % apart counts as the same
-        ([1, 4, 16], Mpp(0.25, 0.25), 0.97, 0),
+        ([1, 4, 16], Mpp(0.25, 0.25), 0.94, 0),
         ([1, 4, 16], Mpp(0.25, 0.25), 5.0, 2),
         ([1, 4, 16], Mpp(0.25, 0.3), 1.0, 0),  # 1.2 um along y is too coarse
         ([1, 4, 16], Mpp(1.2, 1.0), 1.0, 0),  # enlarged by a fifth

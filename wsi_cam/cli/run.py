@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from wsi_cam.export.formats import FORMATS
+
 _DESCRIPTION = """\
 Tile each slide, classify its tissue patches, keep Grad-CAM for every patch and class, and write
 heatmaps, tables and QuPath files into OUT/slides/<sample_id>/.
@@ -76,6 +78,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--ngff", metavar="V", choices=("0.4", "0.5"), help="OME-Zarr version: 0.4 (default; QuPath) or 0.5")
     add("--top-patches", metavar="N", type=int, help="pictures of the N top patches per class (default 3)")
     add(
+        "--export",
+        metavar="FORMAT",
+        nargs="+",
+        choices=FORMATS,
+        help=f"files beside the heatmaps, of {', '.join(FORMATS)} (default: qupath ome-tiff png csv)",
+    )
+    add(
         "--config",
         metavar="FILE",
         type=Path,
@@ -97,6 +106,8 @@ def run(args: argparse.Namespace) -> int:
     from wsi_cam.settings import read_settings
 
     given = {name: value for name, value in vars(args).items() if name not in _NOT_SETTINGS}
+    if given.get("export"):
+        given["export"] = tuple(given["export"])
     settings = read_settings(args.config, given)
     with TerminalProgress(quiet=args.quiet) as progress:
         rows = run_batch(args.inputs, args.output, settings, force=args.force, progress=progress)

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wsi_cam.errors import SlideError
-from wsi_cam.export.colour_maps import probability_scale
-from wsi_cam.export.ome_tiff import write_heatmap_ome_tiff
-from wsi_cam.export.overview import overview
+from wsi_cam.export.exporters import export
 from wsi_cam.export.png import write_png
-from wsi_cam.export.qupath import write_patches_geojson
 from wsi_cam.export.slide_view import SlideView, read_slide_view
+from wsi_cam.export.source import ExportOptions, ExportSource
 from wsi_cam.export.tables import write_patches_csv
 from wsi_cam.export.tissue_picture import tissue_picture
 from wsi_cam.export.triptych import triptych
 from wsi_cam.geometry import Box, Mpp
-from wsi_cam.heatmap.store import open_heatmap
 from wsi_cam.inputs import safe_name
 from wsi_cam.loader import PatchReader
 from wsi_cam.run_folder import SlideFolder
@@ -30,28 +28,20 @@ from wsi_cam.slides.slide import Slide, require_mpp
 _PICTURE_PX = 1400
 
 
-def write_outputs(job: SlideJob, ledger: Ledger, folder: SlideFolder) -> None:
-    """Write all files that the heatmaps and the ledger give. Raises OutputError or SlideError."""
-    table, bounds = ledger.table(), job.slide.info.bounds
-    probability, evidence = open_heatmap(folder.probability_zarr), open_heatmap(folder.evidence_zarr)
-    write_patches_csv(folder.patches_csv, table)
-    folder.patches_geojson.parent.mkdir()
-    write_patches_geojson(folder.patches_geojson, table, bounds=bounds, colours=job.colours)
-    write_heatmap_ome_tiff(folder.heatmap_tiff, probability, evidence, bounds=bounds)
+def write_outputs(job: SlideJob, ledger: Ledger, record: dict[str, Any], folder: SlideFolder) -> None:
+    """Write the table, the formats that were asked for, and the pictures of tissue and top patches.
+
+    ``record`` is what ``slide.json`` will say. Raises OutputError or SlideError.
+    """
+    # The table is part of every result: what is exported later is made of it and the heatmaps.
+    write_patches_csv(folder.patches_csv, ledger.table())
+    source = ExportSource(job.sample_id, folder, job.slide.info.path, record, slide=job.slide)
+    for name in job.settings.export:
+        export(source, name, ExportOptions(class_name=job.target_class), force=True)
     view = _view(job.slide, job.mpp, job.thumb)
-    title = f"{job.sample_id}: {len(job.plan)} patches"
+    noun = "patch" if len(job.plan) == 1 else "patches"
+    title = f"{job.sample_id}: {len(job.plan)} {noun}"
     write_png(folder.tissue_png, tissue_picture(view, job.tissue, job.plan, title=title))
-    scale = probability_scale(job.target_class)
-    picture = overview(
-        view,
-        probability,
-        job.target_class,
-        scale,
-        title=f"{job.sample_id}: {job.target_class} {ledger.score(job.target_index):.3f}",
-        note=f"Slide score: mean of the ten highest patch probabilities. Model {job.card.name}. "
-        f"{job.card.research_use}",
-    )
-    write_png(folder.overview_png, picture)
     _write_top_patches(job, ledger, folder.patch_pictures)
 
 

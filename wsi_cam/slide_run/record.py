@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from wsi_cam.run_folder import SlideFolder
 from wsi_cam.slide_run.job import SlideJob
 from wsi_cam.slide_run.ledger import SCORE_PATCHES, Ledger
 from wsi_cam.slides.identity import slide_identity
@@ -64,28 +63,18 @@ def _effective(job: SlideJob) -> dict[str, Any]:
     }
 
 
-def slide_record(
-    job: SlideJob, ledger: Ledger, common: dict[str, Any], folder: SlideFolder
-) -> dict[str, Any]:
+def slide_record(job: SlideJob, ledger: Ledger, common: dict[str, Any]) -> dict[str, Any]:
     """The content of ``slide.json``."""
-    files = sorted(
-        str(path.relative_to(folder.path).as_posix())
-        for path in folder.path.rglob("*")
-        if path.is_file()
-        and not any(part.endswith(".zarr") for part in path.relative_to(folder.path).parts[:-1])
-    )
     scores = {name: ledger.score(c) for c, name in enumerate(job.class_names)}
     return {
         "sample_id": job.sample_id,
         "score": {
             "class": job.target_class,
             "value": scores[job.target_class],
-            "rule": f"mean of the {SCORE_PATCHES} highest calibrated probabilities of readable patches",
+            "rule": f"mean of the {SCORE_PATCHES} highest patch probabilities",
             "of_each_class": scores,
         },
         "patches": {"planned": len(job.plan), "unread": ledger.n_unread},
         "tissue_mm2": job.tissue.area_mm2(job.mpp),
-        "heatmaps": [folder.probability_zarr.name, folder.evidence_zarr.name],
-        "files": files,
         **common,
     }

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from skimage.filters import threshold_otsu
 
 from wsi_cam.errors import TissueError
 from wsi_cam.geometry import Affine, Level0, Mpp, Thumbnail
@@ -170,15 +171,13 @@ def _colour_threshold(histogram: NDArray[np.int64]) -> int:
 
     The logarithm weighs pale tissue against glass as it weighs strongly stained tissue against pale.
     """
+    present = np.flatnonzero(histogram)
+    if len(present) < 2:
+        return _COLOUR_LIMITS[1]  # one colour all over: nothing to part
+    occupied = slice(present[0], present[-1] + 1)
     values = np.log1p(np.arange(256))
-    below = np.cumsum(histogram)
-    above = below[-1] - below
-    sums = np.cumsum(histogram * values)
-    between = np.zeros(256)
-    parts = (below > 0) & (above > 0)
-    means = sums[parts] / below[parts] - (sums[-1] - sums[parts]) / above[parts]
-    between[parts] = (below * above.astype(np.float64))[parts] * means**2
-    return int(np.clip(np.argmax(between) + 1, *_COLOUR_LIMITS))
+    last_of_glass = threshold_otsu(hist=(histogram[occupied], values[occupied]))  # type: ignore[no-untyped-call]
+    return int(np.clip(np.searchsorted(values, last_of_glass) + 1, *_COLOUR_LIMITS))
 
 
 def _drop_small(mask: NDArray[np.bool_], min_pixels: float, min_pixels_at_edge: float) -> NDArray[np.bool_]:
