@@ -98,6 +98,6 @@ def run(args: argparse.Namespace) -> int:
                 projected += [source] if name == "qupath" else []
     if projected:
         print(f"QuPath project: {write_qupath_project(folder, projected)}")
-    missing = f", {failed} formats could not be written" if failed else ""
+    missing = f", {failed} could not be written" if failed else ""
     print(f"{written} files of {len(sources)} slides{missing}; results in {folder.path / 'slides'}")
     return 1 if failed else 0
