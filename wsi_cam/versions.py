@@ -6,7 +6,7 @@ import platform
 from importlib import metadata
 
 _PACKAGES = (
-    "wsi-cam", "torch", "torchvision", "numpy", "scipy", "scikit-image", "pillow", "openslide-python",
+    "wsi-cam", "torch", "torchvision", "numpy", "scipy", "scikit-image", "scikit-learn", "pillow", "openslide-python",
     "openslide-bin", "tifffile", "imagecodecs", "zarr", "numcodecs", "shapely", "safetensors",
 )  # fmt: skip
 

@@ -21,6 +21,10 @@ from pathlib import Path
 from wsi_cam.versions import installed_versions
 
 PARTS = {
+    "start": "start_up",
+    "reading": "reading",
+    "model": "model",
+    "stitching": "stitching",
     "run": "whole_run",
     "memory": "memory",
 }
