@@ -6,8 +6,9 @@ import platform
 from importlib import metadata
 
 _PACKAGES = (
-    "wsi-cam", "torch", "torchvision", "numpy", "scipy", "scikit-image", "scikit-learn", "pillow", "openslide-python",
-    "openslide-bin", "tifffile", "imagecodecs", "zarr", "numcodecs", "shapely", "safetensors",
+    "wsi-cam", "torch", "torchvision", "numpy", "scipy", "scikit-image", "scikit-learn", "pillow",
+    "openslide-python", "openslide-bin", "tifffile", "imagecodecs", "zarr", "numcodecs", "shapely",
+    "safetensors",
 )  # fmt: skip
 
 
