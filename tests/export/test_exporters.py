@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from tests.export.exporter_contract import ExporterContract
-from tests.export.make_run import CELL_PX, finished_run, finished_source, small_slide
+from tests.export.make_run import CELL_PX, MPP, finished_run, finished_source, small_slide
+from tests.make_slides import tissue_image, write_svs
 from wsi_cam.errors import OutputError, SettingsError
 from wsi_cam.export import optional_packages
 from wsi_cam.export.exporters import EXPORTERS, export
@@ -165,6 +166,23 @@ def test_the_overview_is_as_wide_as_asked(source: ExportSource) -> None:
         (path,) = export(source, "png", ExportOptions(width=width), force=True)
         with Image.open(path) as picture:
             assert picture.width == pytest.approx(width, abs=150)
+
+
+@pytest.mark.parametrize(("width", "height"), [(60, 10), (30, 30), (4, 70)])
+def test_a_figure_fits_a_page_and_does_not_say_when_it_was_made(
+    tmp_path: Path, width: int, height: int
+) -> None:
+    image = tissue_image(height * CELL_PX, width * CELL_PX, [(0, 0, width * CELL_PX, height * CELL_PX)])
+    slide = write_svs(tmp_path / "a.svs", image, mpp=MPP.x, levels=(1,))
+    values = np.full((height, width), 0.7, np.float32)
+    source = finished_source(tmp_path / "run", slide, values=values, class_names=("normal", "a $ b^2"))
+    png, svg, pdf = export(source, "figure", ExportOptions())
+    with Image.open(png) as picture:
+        assert picture.width == 2100
+        assert picture.height <= 2701
+        assert "Creation Time" not in picture.info
+    assert "<dc:date>" not in svg.read_text()
+    assert b"CreationDate" not in pdf.read_bytes()
 
 
 def test_a_run_folder_tells_which_slides_are_finished(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ SVG are paths, those of PDF an embedded font, so that both look the same everywh
 from __future__ import annotations
 
 import math
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,9 +94,9 @@ def _draw(view: SlideView, probability: FigureLayer, evidence: FigureLayer) -> F
     seen = heatmap_on_panel(probability.store, probability.class_name, grid)
     _show(panels[0], "a", "slide", slide)
     _add_scale_bar(panels[0], grid, layout)
-    _show_values(panels[1], bars[0], "b", probability, seen)
+    _show_values(panels[1], bars[0], "b", probability, seen, layout)
     explained = heatmap_on_panel(evidence.store, evidence.class_name, grid)
-    _show_values(panels[2], bars[1], "c", evidence, explained)
+    _show_values(panels[2], bars[1], "c", evidence, explained, layout)
     _show(panels[3], "d", "b over a", probability.scale.over(seen, slide))
     unseen = Patch(facecolor=_UNSEEN, edgecolor="0.4", linewidth=0.5, label="b, c: no patch classified here")
     panels[3].legend(
@@ -121,8 +122,10 @@ class _Layout:
     panel_height: float
 
     TITLE = 0.24
-    FOOT = 0.56
+    FOOT = 0.66
     GAP = 0.12
+    HIGHEST = 9.0
+    NARROWEST_BAR = 1.2
 
     @classmethod
     def of(cls, aspect: float) -> _Layout:
@@ -130,10 +133,17 @@ class _Layout:
 
         def arranged(rows: int, columns: int) -> _Layout:
             width = (_WIDTH_INCHES - (columns + 1) * cls.GAP) / columns
-            return cls(rows, columns, width, width / aspect)
+            highest = cls.HIGHEST / rows - cls.TITLE - cls.FOOT
+            # A strip of tissue is drawn narrower than its column rather than higher than a page.
+            return cls(rows, columns, min(width, highest * aspect), min(width / aspect, highest))
 
         shapes = [arranged(1, 4), arranged(2, 2), arranged(4, 1)]
-        return min(shapes, key=lambda layout: abs(math.log(_WIDTH_INCHES / layout.height / 1.5)))
+        return min(shapes, key=cls._preference)
+
+    def _preference(self) -> tuple[float, float]:
+        """How far from 3 : 2; of equals, the one with the larger panels."""
+        distance = abs(math.log(_WIDTH_INCHES / self.height / 1.5))
+        return round(distance, 3), -self.panel_width * self.panel_height
 
     @property
     def height(self) -> float:
@@ -142,17 +152,23 @@ class _Layout:
     def panel(self, index: int) -> tuple[float, float, float, float]:
         """Left, bottom, width and height of a panel as fractions of the figure."""
         row, column = divmod(index, self.columns)
-        left = self.GAP + column * (self.panel_width + self.GAP)
+        left = self.GAP + column * (_WIDTH_INCHES - self.GAP) / self.columns
         bottom = self.height - (row + 1) * (self.TITLE + self.panel_height) - row * self.FOOT
         return self._fractions(left, bottom, self.panel_width, self.panel_height)
 
     def bar(self, index: int) -> tuple[float, float, float, float]:
         """The colour bar beneath a panel."""
         left, bottom, _, _ = self.panel(index)
-        inset = 0.06 * self.panel_width
+        length = max(self.panel_width, self.NARROWEST_BAR)
+        inset = 0.06 * length
         return self._fractions(
-            left * _WIDTH_INCHES + inset, bottom * self.height - 0.18, self.panel_width - 2 * inset, 0.09
+            left * _WIDTH_INCHES + inset, bottom * self.height - 0.18, length - 2 * inset, 0.09
         )
+
+    @property
+    def letters(self) -> int:
+        """How many letters fit beneath a panel, at 6.5 points."""
+        return int(18 * (_WIDTH_INCHES / self.columns - self.GAP))
 
     def _fractions(
         self, left: float, bottom: float, width: float, height: float
@@ -167,13 +183,15 @@ def _show(panel: Axes, letter: str, title: str, picture: NDArray[np.uint8]) -> N
 
 def _name(panel: Axes, letter: str, title: str) -> None:
     panel.set_title(letter, loc="left", fontweight="bold", fontsize=9, pad=3)
-    panel.set_title(title, loc="center", fontsize=7, pad=3)
+    panel.annotate(
+        title, (0, 1), xytext=(11, 3.5), xycoords="axes fraction", textcoords="offset points", va="bottom"
+    )
     panel.set_xticks([])
     panel.set_yticks([])
 
 
 def _show_values(
-    panel: Axes, bar: Axes, letter: str, layer: FigureLayer, values: NDArray[np.float32]
+    panel: Axes, bar: Axes, letter: str, layer: FigureLayer, values: NDArray[np.float32], layout: _Layout
 ) -> None:
     scale = layer.scale
     drawn = panel.imshow(
@@ -185,7 +203,8 @@ def _show_values(
     )
     _name(panel, letter, scale.layer)
     legend = Colorbar(bar, drawn, orientation="horizontal", extend="both" if scale.open_ended else "neither")
-    legend.set_label(" ".join(scale.title.split()), labelpad=1, fontsize=6.5)
+    lines = textwrap.wrap(scale.title, layout.letters, max_lines=2, placeholder=" …")
+    legend.set_label("\n".join(lines), labelpad=1, fontsize=6.5)
     legend.set_ticks([scale.low, (scale.low + scale.high) / 2, scale.high])
     legend.ax.tick_params(width=0.5, length=2, pad=1)
     legend.outline.set_linewidth(0.5)
