@@ -160,6 +160,8 @@ def _regions(source: ExportSource, options: ExportOptions) -> list[Region]:
 
 
 def _view(source: ExportSource, options: ExportOptions, longest_side: int) -> SlideView:
+    if source.picture is not None and options.origin == "qupath":
+        return source.picture
     with source.opened() as slide:
         return read_slide_view(slide, source.mpp, options.origin, min(max(longest_side, 1024), 4096))
 

@@ -14,5 +14,5 @@ from wsi_cam.export.publishing import published
 def write_png(path: Path, picture: NDArray[np.uint8]) -> Path:
     """Write RGB (h, w, 3) or grey (h, w); gives ``path`` back. Raises OutputError."""
     with published(path) as partial:
-        Image.fromarray(picture).save(partial, format="PNG", compress_level=6)
+        Image.fromarray(picture).save(partial, format="PNG", compress_level=3)
     return path

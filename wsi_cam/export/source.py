@@ -14,6 +14,7 @@ from wsi_cam.errors import OutputError, SettingsError, SlideError
 from wsi_cam.export.class_colours import RGB
 from wsi_cam.export.colour_maps import ColourScale, evidence_scale, probability_scale
 from wsi_cam.export.origin import Origin
+from wsi_cam.export.slide_view import SlideView
 from wsi_cam.export.tables import PatchTable, read_patches_csv
 from wsi_cam.geometry import Box, Level0, Mpp
 from wsi_cam.heatmap.store import HeatmapStore, open_heatmap
@@ -63,6 +64,8 @@ class ExportSource:
     """The content of ``slide.json``."""
     slide: Slide | None = None
     """The slide where it is open already; :meth:`opened` leaves it open then."""
+    picture: SlideView | None = None
+    """A view of the slide where one was read already, as ``origin="qupath"`` shows it."""
 
     @cached_property
     def probability(self) -> HeatmapStore:

@@ -35,10 +35,10 @@ def write_outputs(job: SlideJob, ledger: Ledger, record: dict[str, Any], folder:
     """
     # The table is part of every result: what is exported later is made of it and the heatmaps.
     write_patches_csv(folder.patches_csv, ledger.table())
-    source = ExportSource(job.sample_id, folder, job.slide.info.path, record, slide=job.slide)
+    view = _view(job.slide, job.mpp, job.thumb)
+    source = ExportSource(job.sample_id, folder, job.slide.info.path, record, job.slide, view)
     for name in job.settings.export:
         export(source, name, ExportOptions(class_name=job.target_class), force=True)
-    view = _view(job.slide, job.mpp, job.thumb)
     noun = "patch" if len(job.plan) == 1 else "patches"
     title = f"{job.sample_id}: {len(job.plan)} {noun}"
     write_png(folder.tissue_png, tissue_picture(view, job.tissue, job.plan, title=title))
