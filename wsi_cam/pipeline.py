@@ -87,6 +87,8 @@ def explain_slide(
     folder, sample_id = RunFolder(Path(output)), sample_id or safe_name(Path(path).stem)
     folder.prepare()
     watch = Stopwatch()
+    # Absolute, for the record: exports find the slide again from any folder.
+    path = Path(path).absolute()
     with open_slide(path, reader=settings.reader, mpp=settings.mpp, series=settings.series) as slide:
         try:
             with watch.stage("tissue"):

@@ -25,6 +25,7 @@ PARTS = {
     "reading": "reading",
     "model": "model",
     "stitching": "stitching",
+    "exports": "exports",
     "run": "whole_run",
     "memory": "memory",
 }
