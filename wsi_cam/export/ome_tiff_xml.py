@@ -12,10 +12,9 @@ from xml.etree import ElementTree
 
 from wsi_cam.export.class_colours import RGB
 from wsi_cam.export.origin import Displayed, Origin
-from wsi_cam.geometry import Affine, Heatmap, Mpp, Size
-from wsi_cam.heatmap.ome_xml import signed_rgba
+from wsi_cam.geometry import Affine, Heatmap, Mpp, S, Size
+from wsi_cam.heatmap.ome_xml import add_channel, add_image, ome_root
 
-_NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 _IDS = UUID("0a3fd0a8-1c6b-5a3c-8a3f-5b5a3e0f6c11")
 _KEYS = "wsi_cam/heatmap"
 
@@ -45,49 +44,30 @@ def heatmap_tiff_xml(
     and the provenance as JSON. The file's UUID derives from all this and from ``fingerprint``, a sample of
     the pixels: equal content gives equal ids.
     """
-    root = ElementTree.Element(
-        "OME",
-        {
-            "xmlns": _NAMESPACE,
-            "xmlns:xsi": "http://www.w3.org/2001/XMLSchema-instance",
-            "xsi:schemaLocation": f"{_NAMESPACE} {_NAMESPACE}/ome.xsd",
-            "Creator": "wsi_cam",
-        },
-    )
-    image = ElementTree.SubElement(root, "Image", {"ID": "Image:0", "Name": name})
-    pixels = ElementTree.SubElement(
-        image,
-        "Pixels",
-        {
-            "ID": "Pixels:0",
-            "DimensionOrder": "XYCZT",
-            "Type": "float",
-            "BigEndian": "false",
-            "Interleaved": "false",
-            "SizeX": str(size.width),
-            "SizeY": str(size.height),
-            "SizeC": str(len(channels)),
-            "SizeZ": "1",
-            "SizeT": "1",
-            "PhysicalSizeX": repr(float(pixel_mpp.x)),
-            "PhysicalSizeXUnit": "µm",
-            "PhysicalSizeY": repr(float(pixel_mpp.y)),
-            "PhysicalSizeYUnit": "µm",
-        },
-    )
+    root = ome_root()
+    image, pixels = add_image(root, name, "float", size, len(channels), pixel_mpp)
     for index, channel in enumerate(channels):
-        colour = str(signed_rgba(channel.colour))
-        attributes = {
-            "ID": f"Channel:0:{index}",
-            "Name": channel.name,
-            "SamplesPerPixel": "1",
-            "Color": colour,
-        }
-        ElementTree.SubElement(pixels, "Channel", attributes)
+        add_channel(pixels, index, channel.name, channel.colour)
     for index in range(len(channels)):
         place = {"IFD": str(index), "PlaneCount": "1", "FirstC": str(index), "FirstZ": "0", "FirstT": "0"}
         ElementTree.SubElement(pixels, "TiffData", place)
+    add_place(root, image, _KEYS, to_displayed, origin, provenance)
+    return sealed(root, fingerprint)
+
+
+def add_place(
+    root: ElementTree.Element,
+    image: ElementTree.Element,
+    namespace: str,
+    to_displayed: Affine[S, Displayed],
+    origin: Origin,
+    provenance: Mapping[str, Any],
+) -> None:
+    """A map annotation of the image: where it lies on the slide, and what it was made of."""
     ElementTree.SubElement(image, "AnnotationRef", {"ID": "Annotation:0"})
+    annotations = ElementTree.SubElement(root, "StructuredAnnotations")
+    attributes = {"ID": "Annotation:0", "Namespace": namespace}
+    value = ElementTree.SubElement(ElementTree.SubElement(annotations, "MapAnnotation", attributes), "Value")
     facts = {
         "origin": origin,
         "scale_x": repr(to_displayed.scale_x),
@@ -96,17 +76,13 @@ def heatmap_tiff_xml(
         "offset_y": repr(to_displayed.offset_y),
         "provenance": json.dumps(provenance, sort_keys=True, ensure_ascii=False, allow_nan=False),
     }
-    _annotate(root, facts)
+    for key, text in facts.items():
+        ElementTree.SubElement(value, "M", {"K": key}).text = text
+
+
+def sealed(root: ElementTree.Element, fingerprint: bytes) -> bytes:
+    """The document as UTF-8; its UUID derives from it and from ``fingerprint``, a sample of the pixels."""
     content = hashlib.sha256(ElementTree.tostring(root) + fingerprint).hexdigest()
     root.set("UUID", f"urn:uuid:{uuid5(_IDS, content)}")
     text: bytes = ElementTree.tostring(root, encoding="UTF-8", xml_declaration=True)
     return text
-
-
-def _annotate(root: ElementTree.Element, facts: Mapping[str, str]) -> None:
-    annotations = ElementTree.SubElement(root, "StructuredAnnotations")
-    attributes = {"ID": "Annotation:0", "Namespace": _KEYS}
-    annotation = ElementTree.SubElement(annotations, "MapAnnotation", attributes)
-    value = ElementTree.SubElement(annotation, "Value")
-    for key, text in facts.items():
-        ElementTree.SubElement(value, "M", {"K": key}).text = text

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
+from wsi_cam.geometry import Mpp, Size
 from wsi_cam.heatmap.ngff import HeatmapFacts, Rgb
 
 _NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
@@ -20,7 +21,19 @@ def ome_xml(facts: HeatmapFacts) -> bytes:
 
     No dates, and no ids but positions: equal heatmaps give equal bytes.
     """
-    root = ElementTree.Element(
+    root = ome_root()
+    _, pixels = add_image(root, facts.name, "float", facts.size, len(facts.channels), facts.pixel_mpp)
+    for index, channel in enumerate(facts.channels):
+        add_channel(pixels, index, channel.name, channel.color)
+    ElementTree.SubElement(pixels, "MetadataOnly")
+    ElementTree.indent(root)
+    text: bytes = ElementTree.tostring(root, encoding="UTF-8", xml_declaration=True)
+    return text
+
+
+def ome_root() -> ElementTree.Element:
+    """An empty document of OME-XML 2016-06."""
+    return ElementTree.Element(
         "OME",
         {
             "xmlns": _NAMESPACE,
@@ -29,20 +42,31 @@ def ome_xml(facts: HeatmapFacts) -> bytes:
             "Creator": "wsi_cam",
         },
     )
-    image = ElementTree.SubElement(root, "Image", {"ID": "Image:0", "Name": facts.name})
-    spacing = facts.pixel_mpp
+
+
+def add_image(
+    root: ElementTree.Element,
+    name: str,
+    kind: str,
+    size: Size,
+    channels: int,
+    spacing: Mpp,
+    interleaved: bool = False,
+) -> tuple[ElementTree.Element, ElementTree.Element]:
+    """The first image of a document and its Pixels; ``kind`` is OME's word for the dtype."""
+    image = ElementTree.SubElement(root, "Image", {"ID": "Image:0", "Name": name})
     pixels = ElementTree.SubElement(
         image,
         "Pixels",
         {
             "ID": "Pixels:0",
             "DimensionOrder": "XYCZT",
-            "Type": "float",
+            "Type": kind,
             "BigEndian": "false",
-            "Interleaved": "false",
-            "SizeX": str(facts.size.width),
-            "SizeY": str(facts.size.height),
-            "SizeC": str(len(facts.channels)),
+            "Interleaved": "true" if interleaved else "false",
+            "SizeX": str(size.width),
+            "SizeY": str(size.height),
+            "SizeC": str(channels),
             "SizeZ": "1",
             "SizeT": "1",
             "PhysicalSizeX": repr(float(spacing.x)),
@@ -51,21 +75,18 @@ def ome_xml(facts: HeatmapFacts) -> bytes:
             "PhysicalSizeYUnit": "µm",
         },
     )
-    for index, channel in enumerate(facts.channels):
-        ElementTree.SubElement(
-            pixels,
-            "Channel",
-            {
-                "ID": f"Channel:0:{index}",
-                "Name": channel.name,
-                "Color": str(signed_rgba(channel.color)),
-                "SamplesPerPixel": "1",
-            },
-        )
-    ElementTree.SubElement(pixels, "MetadataOnly")
-    ElementTree.indent(root)
-    text: bytes = ElementTree.tostring(root, encoding="UTF-8", xml_declaration=True)
-    return text
+    return image, pixels
+
+
+def add_channel(pixels: ElementTree.Element, index: int, name: str, color: Rgb) -> None:
+    """One channel of one sample per pixel."""
+    attributes = {
+        "ID": f"Channel:0:{index}",
+        "Name": name,
+        "Color": str(signed_rgba(color)),
+        "SamplesPerPixel": "1",
+    }
+    ElementTree.SubElement(pixels, "Channel", attributes)
 
 
 def signed_rgba(color: Rgb) -> int:
