@@ -126,6 +126,33 @@ def test_bounds_shift_what_qupath_gets_and_nothing_else(
     np.testing.assert_allclose(first - second, np.broadcast_to([100, 60], first.shape))
 
 
+@pytest.mark.parametrize("slide_mpp", [Mpp(0.5, 0.5), Mpp(0.37, 0.4)], ids=str)
+@pytest.mark.parametrize("bounds", [None, Box[Level0](100, 60, 1500, 1300)], ids=["whole", "bounds"])
+def test_the_region_in_qupath_is_the_planted_square_to_within_a_patch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slide_mpp: Mpp, bounds: Box[Level0] | None
+) -> None:
+    class Bounded(AlteredSlide):
+        @property
+        def info(self) -> SlideInfo:
+            return replace(self.slide.info, bounds=bounds)
+
+    x, y, width, height = truth = (500, 400, 760, 620)
+    path = write_ome_tiff(tmp_path / "slide.ome.tif", planted(1800, 1500, truth), slide_mpp)
+    monkeypatch.setattr(pipeline, "open_slide", lambda *a, **k: Bounded(open_slide(*a, **k)))
+    result = explain_slide(path, tmp_path / "out", classifier(), RunSettings(overlap=0.5))
+    regions = json.loads((result.folder / "qupath" / "regions.geojson").read_text())["features"]
+    assert len(regions) == 1
+    corners = np.array(regions[0]["geometry"]["coordinates"][0])
+    shift = np.array([bounds.x, bounds.y]) if bounds else np.zeros(2)
+    patch = np.array([128 / slide_mpp.x, 128 / slide_mpp.y])
+    assert (abs(corners.min(axis=0) + shift - [x, y]) < patch).all()
+    assert (abs(corners.max(axis=0) + shift - [x + width, y + height]) < patch).all()
+    area_mm2 = regions[0]["properties"]["measurements"]["area_mm2"]
+    truth_mm2 = width * slide_mpp.x * height * slide_mpp.y * 1e-6
+    # Probability is that of whole patches: half a patch more or less on every side.
+    assert 0.5 * truth_mm2 < area_mm2 < 1.6 * truth_mm2
+
+
 def test_the_folder_holds_what_the_readme_promises(tmp_path: Path) -> None:
     path = write_svs(tmp_path / "case 7.svs", planted(1100, 900, (300, 300, 400, 400)), mpp=0.5)
     seen: list[tuple[int, int]] = []
