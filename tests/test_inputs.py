@@ -28,6 +28,13 @@ def test_a_folder_is_searched_in_a_fixed_order_and_nothing_is_taken_twice(tmp_pa
     assert [entry.path for entry in found] == [first, second]
 
 
+def test_results_inside_the_folder_that_is_searched_are_no_slides(tmp_path: Path) -> None:
+    slide = touch(tmp_path / "a.svs")
+    touch(tmp_path / "results" / "process_list.csv")
+    touch(tmp_path / "results" / "slides" / "a" / "heatmap.ome.tif")
+    assert [entry.path for entry in collect_inputs([tmp_path])] == [slide]
+
+
 def test_a_manifest_says_spacing_mask_and_names(tmp_path: Path) -> None:
     manifest = tmp_path / "cohort.csv"
     manifest.write_text(

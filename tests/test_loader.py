@@ -98,17 +98,17 @@ def test_resampled_patches_show_the_picture_where_it_lies(slide_mpp: Mpp) -> Non
             assert abs((image[..., 0] - expected)[inside].mean()) < 0.8
 
 
-def test_a_patch_does_not_depend_on_the_block_it_was_read_with() -> None:
-    slide = PictureSlide(smooth_image(1500, 1500))
-    plan = plan_for(Size(1500, 1500), Mpp(0.37, 0.37), overlap=0.5)
+@pytest.mark.parametrize("mpp_um", [0.37, 0.9504, 0.955, 0.97, 0.9804, 0.99, 0.999, 1.001, 1.04])
+def test_a_patch_does_not_depend_on_the_block_it_was_read_with(mpp_um: float) -> None:
+    # Near one a block with its margins may be as long in level pixels as it is in model pixels.
+    slide = PictureSlide(smooth_image(700, 900))
+    plan = plan_for(Size(900, 700), Mpp(mpp_um, mpp_um), overlap=0.5)
     reader = PatchReader(slide, plan, WHOLE)
     together = all_images(slide, plan)
     alone = np.stack([reader.read(np.array([i]))[0] for i in range(len(plan))])
     difference = abs(together.astype(int) - alone)
-    assert difference.max() <= 1, (
-        "the filter's weights are rounded, and in both cases alike but for the last bit"
-    )
-    assert (difference > 0).mean() < 0.01
+    assert difference.max() <= 2, "weights are rounded in each of the two passes, in both cases nearly alike"
+    assert (difference > 0).mean() < 0.03
 
 
 def test_the_resize_is_antialiased() -> None:

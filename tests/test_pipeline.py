@@ -11,6 +11,7 @@ from typing import Self
 
 import numpy as np
 import pytest
+import tifffile
 from numpy.typing import NDArray
 
 from tests.make_models import MARKER_RGB, colour_network, model_card
@@ -88,7 +89,7 @@ def test_a_planted_square_is_found_within_a_heatmap_pixel(
     assert found.right == pytest.approx(x + w, abs=pixel.scale_x)
     assert found.bottom == pytest.approx(y + h, abs=pixel.scale_y)
     recorded = json.loads((result.folder / "slide.json").read_text())["settings"]["effective"]
-    assert recorded["level"] == {1.0: 0, 0.5: 1, 0.26: 1, 0.37: 1}[slide_mpp.x]
+    assert recorded["level"] == {1.0: 0, 0.5: 1, 0.26: 2, 0.37: 1}[slide_mpp.x]
 
 
 def test_a_square_is_found_on_another_grid_too(tmp_path: Path) -> None:
@@ -233,6 +234,31 @@ def test_unreadable_patches_are_nan_and_counted(tmp_path: Path, monkeypatch: pyt
     with (result.folder / "patches.csv").open() as file:
         unread = [row for row in csv.DictReader(file) if row["status"] == "unread"]
     assert [(row["minx"], row["miny"], row["prob_tumour"]) for row in unread] == [("512", "512", "")]
+
+
+def test_one_damaged_tile_costs_its_patches_and_not_the_slide(tmp_path: Path) -> None:
+    path = write_svs(tmp_path / "slide.svs", planted(1900, 1500, (700, 500, 600, 520)), mpp=0.5, levels=(1,))
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages.first
+        offset, count = page.dataoffsets[9], page.databytecounts[9]  # the second row's second tile
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(bytes(count))
+    result = explain_slide(path, tmp_path / "out", classifier())
+    assert 1 <= result.n_unread <= 9
+    assert result.n_patches == 48
+    record = json.loads((result.folder / "slide.json").read_text())
+    assert len(record["patches"]["unread_reasons"]) >= 1
+
+
+def test_a_format_that_cannot_be_made_costs_no_result(tmp_path: Path) -> None:
+    # HDF5 coordinates know one spacing only; this slide has two.
+    pytest.importorskip("h5py", reason="h5py is not installed")
+    path = write_ome_tiff(tmp_path / "slide.ome.tif", planted(1100, 900, (300, 300, 400, 400)), Mpp(0.5, 0.4))
+    result = explain_slide(path, tmp_path / "out", classifier(), RunSettings(export=("h5", "csv")))
+    record = json.loads((result.folder / "slide.json").read_text())
+    assert list(record["export_failures"]) == ["h5"]
+    assert (result.folder / "patches.csv").is_file()
 
 
 def test_a_slide_without_tissue_fails_with_its_picture(tmp_path: Path) -> None:

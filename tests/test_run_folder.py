@@ -59,6 +59,20 @@ def test_what_a_killed_run_left_is_cleared_and_replaced(folder: RunFolder) -> No
     assert everything_below(folder.path) == {"slides", "slides/s", "slides/s/slide.json"}
 
 
+def test_a_result_outlives_a_kill_between_the_two_renames(folder: RunFolder) -> None:
+    with folder.publishing("s") as building:
+        building.slide_json.write_text("old")
+    folder.slide("s").path.rename(folder.path / "slides" / ".s.replaced")
+
+    def fail_again() -> None:
+        with folder.publishing("s"):
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_again()
+    assert folder.slide("s").slide_json.read_text() == "old"
+
+
 def test_the_process_list_comes_back_as_it_was(folder: RunFolder) -> None:
     rows = {
         "a": ProcessRow("a", '/x/a, with "quotes" and\nnewline.svs', "failed", "no spacing", 1.5, 0, 0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import platform
@@ -15,13 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from wsi_cam.classifiers.device import device_name
-from wsi_cam.errors import WsiCamError
+from wsi_cam.errors import SettingsError, WsiCamError
+from wsi_cam.export.optional_packages import require_packages
 from wsi_cam.export.qupath_project import write_qupath_project
 from wsi_cam.export.source import export_source, finished_samples
 from wsi_cam.inputs import SlideInput, assign_sample_ids, collect_inputs, path_key
 from wsi_cam.pipeline import explain_slide, make_explainer
 from wsi_cam.run_folder import ProcessRow, RunFolder, write_json
 from wsi_cam.settings import RunSettings
+from wsi_cam.slide_run.record import differences
+from wsi_cam.tiling.roi import read_roi
 from wsi_cam.versions import installed_versions
 
 if TYPE_CHECKING:
@@ -52,39 +56,73 @@ def run_batch(
     """
     folder = RunFolder(output)
     slides = collect_inputs(inputs)
+    explainer = make_explainer(settings)
+    _check_for_all(settings, explainer, slides)
     folder.prepare()
     rows = folder.read_process_list()
     known = {row.image_path: sample_id for sample_id, row in rows.items()}
     named = assign_sample_ids(slides, known)
-    explainer = make_explainer(settings)
     started = datetime.now(UTC)
     results = []
     for number, (sample_id, slide) in enumerate(named, start=1):
         if progress:
             progress.slide_started(number, len(named), sample_id)
+        own = replace(settings, mpp=slide.mpp or settings.mpp, tissue=slide.mask_path or settings.tissue)
         if folder.is_done(sample_id) and not force:
-            row = replace(
-                rows.get(sample_id, ProcessRow(sample_id, path_key(slide.path), "")), status="skipped"
-            )
-            rows.setdefault(sample_id, replace(row, status="done"))
+            done = rows.get(sample_id) or ProcessRow(sample_id, path_key(slide.path), "done")
+            rows[sample_id] = replace(done, status="done", error="")
+            row = replace(done, status="skipped", error=_why_differently(folder, sample_id, own, explainer))
         else:
-            row = _run_slide(slide, sample_id, folder, explainer, settings, progress)
+            row = _run_slide(slide, sample_id, folder, explainer, own, progress)
             rows[sample_id] = row
         folder.write_process_list(rows)
         results.append(row)
         if progress:
             progress.slide_ended(row)
+    write_json(folder.run_json, _run_record(settings, explainer, started, results))
     if "qupath" in settings.export:
         _write_project(folder)
-    write_json(folder.run_json, _run_record(settings, explainer, started, results))
     return results
 
 
+def _check_for_all(settings: RunSettings, explainer: PatchExplainer, slides: list[SlideInput]) -> None:
+    """What would fail for every slide is said once, before anything is written."""
+    require_packages(settings.export)
+    names = explainer.classifier.card.class_names
+    if settings.target_class and settings.target_class not in names:
+        raise SettingsError(f"target class {settings.target_class!r}: the model knows {', '.join(names)}")
+    if settings.tissue:
+        read_roi(settings.tissue)
+        if sum(slide.mask_path is None for slide in slides) > 1:
+            raise SettingsError(
+                f"{settings.tissue}: one region for {len(slides)} slides; give each its own in a manifest, "
+                "in the column mask_path"
+            )
+
+
+def _why_differently(
+    folder: RunFolder, sample_id: str, settings: RunSettings, explainer: PatchExplainer
+) -> str:
+    """How the result that is there differs from what is asked for; empty where it does not."""
+    try:
+        record = json.loads(folder.slide(sample_id).slide_json.read_text(encoding="utf-8"))
+        names = differences(record, settings, explainer.classifier.bundle_hash)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "its slide.json cannot be read; --force computes it again"
+    return f"done with other settings ({', '.join(names)}); --force computes it again" if names else ""
+
+
 def _write_project(folder: RunFolder) -> None:
-    """One QuPath project over all slides of the folder that are done, those of earlier runs too."""
-    sources = [export_source(folder, sample_id) for sample_id in finished_samples(folder)]
-    if sources:
-        write_qupath_project(folder, sources)
+    """One QuPath project over all slides of the folder that are done, those of earlier runs too.
+
+    The results are complete without it: what is wrong with it is a warning.
+    """
+    try:
+        sources = [export_source(folder, sample_id) for sample_id in finished_samples(folder)]
+        if sources:
+            write_qupath_project(folder, sources)
+    except WsiCamError as error:
+        log.warning("no QuPath project: %s", error)
 
 
 def _run_slide(
@@ -95,7 +133,6 @@ def _run_slide(
     settings: RunSettings,
     progress: Progress | None,
 ) -> ProcessRow:
-    own = replace(settings, mpp=slide.mpp or settings.mpp, tissue=slide.mask_path or settings.tissue)
     began = time.perf_counter()
     row = ProcessRow(sample_id, path_key(slide.path), "failed")
     try:
@@ -103,7 +140,7 @@ def _run_slide(
             slide.path,
             folder.path,
             explainer,
-            own,
+            settings,
             sample_id=sample_id,
             progress=progress.patches_done if progress else None,
         )

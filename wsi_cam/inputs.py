@@ -42,6 +42,8 @@ class SlideInput:
 def collect_inputs(inputs: Sequence[Path]) -> list[SlideInput]:
     """Slides as given, folders searched in sorted order, ``.csv`` files read as manifests; no slide twice.
 
+    The results of runs that lie in a folder that is searched are no slides.
+
     Raises SettingsError for a path that does not exist, a folder without slides and a manifest
     that cannot be understood.
     """
@@ -73,7 +75,7 @@ def _search(folder: Path) -> list[Path]:
     """Slides below a folder, hidden names left out; links to folders are not followed (they may loop)."""
     slides: list[Path] = []
     for entry in sorted(folder.iterdir()):
-        if entry.name.startswith("."):
+        if entry.name.startswith(".") or (entry / "process_list.csv").is_file():
             continue
         if is_slide(entry):
             slides.append(entry)

@@ -55,6 +55,11 @@ class ReadingReport:
     reasons: list[str] = field(default_factory=list)
     """Why patches could not be read, one line for each block that failed."""
 
+    @property
+    def distinct_reasons(self) -> list[str]:
+        """The first few in a fixed order, whichever thread met them first."""
+        return sorted(set(self.reasons))[:5]
+
 
 class PatchReader:
     """Reads patches of one plan from one slide."""
@@ -86,26 +91,30 @@ class PatchReader:
         """A rectangle of the model-pixel lattice: area-preserving triangle filter, exact position.
 
         The filter sees the pixels around the rectangle too, so that how patches are grouped into
-        blocks changes no value by more than one grey level (the rounding of the filter's weights).
+        blocks changes few values, and none by more than two grey levels (weights are rounded, in two passes).
         """
+        right, bottom = left + width, top + height
+        if _is_one(self._scale_x, right) and _is_one(self._scale_y, bottom):
+            return self._slide.read_region(self._plan.level, (left, top, width, height))
         x0, x1, level_x, level_width = _span(left, width, self._scale_x)
         y0, y1, level_y, level_height = _span(top, height, self._scale_y)
         region = self._slide.read_region(self._plan.level, (level_x, level_y, level_width, level_height))
-        if (level_height, level_width) == (height, width):
-            return region
         picture = Image.fromarray(region)
         return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR, box=(x0, y0, x1, y1)))
+
+
+def _is_one(scale: float, furthest: int) -> bool:
+    """Whether model and level pixels coincide from the slide's corner to ``furthest``."""
+    return abs(scale - 1) * furthest < 1e-3
 
 
 def _span(start: int, length: int, scale: float) -> tuple[float, float, int, int]:
     """Where model pixels ``start`` to ``start + length`` lie along one axis of the level.
 
     Returns their two ends relative to the first level pixel to be read, that pixel, and how many to
-    read: with a margin as wide as the filter, or exactly, where the two lattices coincide.
+    read, with a margin as wide as the filter.
     """
     first, last = start * scale, (start + length) * scale
-    if abs(scale - 1) * (abs(start) + length) < 1e-3:
-        return 0.0, float(length), start, length
     margin = math.ceil(max(scale, 1.0)) + 1
     from_px, to_px = math.floor(first) - margin, math.ceil(last) + margin
     return first - from_px, last - from_px, from_px, to_px - from_px

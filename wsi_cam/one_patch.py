@@ -42,8 +42,8 @@ def explain_patch(
 
     ``image`` is a file or uint8 RGB (h, w, 3), square and at the model's spacing; another size than the
     model's is resized to it (antialiased), which changes the spacing. ``class_name`` is the model's target
-    class where not given. Raises SlideError for a file that is no picture, SettingsError for an
-    unknown class, ModelError for arrays of another kind.
+    class where not given. Raises SlideError for a file that is no picture, SettingsError for one that is not
+    square and for an unknown class, ModelError for arrays of another kind.
     """
     classifier = classifier or load_classifier()
     card = classifier.card
@@ -51,6 +51,10 @@ def explain_patch(
     if class_name not in card.class_names:
         raise SettingsError(f"class {class_name!r}: the model knows {', '.join(card.class_names)}")
     pixels = _read(image) if isinstance(image, (str, Path)) else image
+    if pixels.shape[0] != pixels.shape[1]:
+        raise SettingsError(
+            f"a picture of {pixels.shape[1]} x {pixels.shape[0]} px: patches are square; cut one out"
+        )
     if pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3:
         size = (card.patch_size_px, card.patch_size_px)
         if pixels.shape[:2] != size:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from wsi_cam.classifiers.bundle import Classifier, load_classifier
-from wsi_cam.errors import SlideError
+from wsi_cam.errors import ModelError, SlideError
 from wsi_cam.heatmap.store import HeatmapStore, open_heatmap
 from wsi_cam.inference import ExplainedBatch, PatchExplainer, PendingBatch
 from wsi_cam.inputs import safe_name
@@ -84,7 +84,7 @@ def explain_slide(
     """
     settings = settings or RunSettings()
     explainer = classifier if isinstance(classifier, PatchExplainer) else make_explainer(settings, classifier)
-    folder, sample_id = RunFolder(Path(output)), sample_id or safe_name(Path(path).stem)
+    folder, sample_id = RunFolder(Path(output)), safe_name(sample_id or Path(path).stem)
     folder.prepare()
     watch = Stopwatch()
     # Absolute, for the record: exports find the slide again from any folder.
@@ -98,8 +98,9 @@ def explain_slide(
             raise
         with folder.publishing(sample_id) as building:
             common = provenance(job)
-            ledger = _look(job, building, common, watch, progress or (lambda done, planned: None))
-            record = slide_record(job, ledger, common)
+            report = ReadingReport()
+            ledger = _look(job, building, common, watch, report, progress or (lambda done, planned: None))
+            record = slide_record(job, ledger, common, report.distinct_reasons)
             with watch.stage("export"):
                 write_outputs(job, ledger, record, building)
             write_json(building.timing_json, _timing(job, watch))
@@ -120,18 +121,27 @@ def make_explainer(settings: RunSettings, classifier: Classifier | None = None) 
 
 
 def _look(
-    job: SlideJob, building: SlideFolder, common: dict[str, object], watch: Stopwatch, progress: PatchesDone
+    job: SlideJob,
+    building: SlideFolder,
+    common: dict[str, object],
+    watch: Stopwatch,
+    report: ReadingReport,
+    progress: PatchesDone,
 ) -> Ledger:
     """Every patch once through the network, its answer into the ledger and both heatmaps."""
     plan, slide = job.plan, job.slide
     ledger = Ledger(plan, job.class_names, keep=job.settings.top_patches)
     heatmaps = SlideHeatmaps(job, building.probability_zarr, building.evidence_zarr, common)
-    reader, report = PatchReader(slide, plan, plan.level_to_level0), ReadingReport()
+    reader = PatchReader(slide, plan, plan.level_to_level0)
     workers = default_workers() if job.settings.num_workers is None else job.settings.num_workers
     progress(0, len(plan))
     batches = read_batches(reader, plan, job.explainer.batch_size, workers, report)
     for batch, seen in _explained(batches, job.explainer, watch):
         with watch.stage("stitching"):
+            if not np.isfinite(seen.logits).all():
+                raise ModelError(
+                    f"{job.card.name}: the network gives no finite numbers; are its weights whole?"
+                )
             # What could not be read was not seen: no number may come of its white stand-in.
             seen.probabilities[~batch.readable] = np.nan
             seen.evidence[~batch.readable] = np.nan

@@ -124,18 +124,35 @@ class RunFolder:
         final = self.slide(sample_id).path
         partial = final.with_name(f".{sample_id}.partial")
         replaced = final.with_name(f".{sample_id}.replaced")
+        if replaced.exists() and not final.exists():
+            replaced.rename(final)  # a run that was killed between the two renames below
         for leftover in (partial, replaced):
             shutil.rmtree(leftover, ignore_errors=True)
         try:
-            partial.mkdir(parents=True)
+            with self._writing():
+                partial.mkdir(parents=True)
             yield SlideFolder(partial)
-            if final.exists():
-                final.rename(replaced)
-            partial.rename(final)
+            with self._writing():
+                if final.exists():
+                    final.rename(replaced)
+                partial.rename(final)
         except BaseException:
+            if replaced.exists() and not final.exists():
+                replaced.rename(final)
             shutil.rmtree(partial, ignore_errors=True)
             raise
         shutil.rmtree(replaced, ignore_errors=True)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """What the file system refuses, in our words."""
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(
+                f"{self.path}: cannot be written ({error.strerror or error}); "
+                "free space or mend permissions, then run the same command again"
+            ) from error
 
     def read_process_list(self) -> dict[str, ProcessRow]:
         """Rows by sample id; empty where there is no list. Raises OutputError for a damaged one."""
@@ -164,16 +181,27 @@ class RunFolder:
 
     def write_process_list(self, rows: dict[str, ProcessRow]) -> None:
         partial = self.process_list.with_name(".process_list.csv.partial")
-        with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        with (
+            self._writing(),
+            partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+        ):
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow([field.name for field in fields(ProcessRow)])
             writer.writerows(asdict(row).values() for row in rows.values())
-        os.replace(partial, self.process_list)
+        with self._writing():
+            os.replace(partial, self.process_list)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """JSON that any program reads (no NaN), under its final name only when whole."""
+    """JSON that any program reads (no NaN), under its final name only when whole. Raises OutputError."""
     partial = path.with_name(f".{path.name}.partial")
     text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
-    partial.write_text(text + "\n", encoding="utf-8", errors="surrogateescape")
-    os.replace(partial, path)
+    try:
+        partial.write_text(text + "\n", encoding="utf-8", errors="surrogateescape")
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror or error}); "
+            "free space or mend permissions, then run the same command again"
+        ) from error

@@ -27,7 +27,7 @@ class RunSettings:
     model: Path | None = None
     """Bundle folder; the bundled model where None."""
     mpp: float | None = None
-    """Spacing of level 0 for slides that do not say theirs, or say it wrongly."""
+    """Spacing of level 0 in place of what the slides say; for slides that say nothing or something wrong."""
     overlap: float | None = None
     """Fraction of a patch shared with its neighbour; the model card's default where None."""
     tissue: Path | None = None
@@ -62,6 +62,7 @@ class RunSettings:
         demand(self.heatmap_mpp is None or self.heatmap_mpp > 0, "heatmap_mpp", "a positive spacing in um/px")
         demand(self.batch_size is None or self.batch_size > 0, "batch_size", "at least 1")
         demand(self.num_workers is None or self.num_workers >= 0, "num_workers", "0 or more")
+        demand(self.reader in ("auto", "tiff", "openslide"), "reader", "auto, tiff or openslide")
         demand(self.ngff in ("0.4", "0.5"), "ngff", "0.4 (QuPath reads it) or 0.5")
         demand(self.top_patches >= 0, "top_patches", "0 or more")
         demand(set(self.export) <= set(FORMATS), "export", f"some of {', '.join(FORMATS)}")

@@ -72,6 +72,22 @@ def test_a_run_says_what_it_did_and_skips_it_the_next_time(run, slide: Path, tmp
     assert (tmp_path / "out" / "slides" / "slide" / "slide.json").stat().st_mtime_ns == before
 
 
+def test_a_result_of_other_settings_is_said_to_be_one(run, slide: Path) -> None:  # type: ignore[no-untyped-def]
+    assert run(slide)[0] == 0
+    status, out, _ = run(slide, "--overlap", "0.5")
+    assert status == 0
+    assert "done with other settings (overlap); --force" in out
+
+
+def test_one_region_for_two_slides_is_refused(run, slide: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    roi = tmp_path / "roi.geojson"
+    ring = [[0, 0], [9, 0], [9, 9], [0, 9], [0, 0]]
+    roi.write_text(json.dumps({"type": "Polygon", "coordinates": [ring]}))
+    status, _, err = run(slide, make_bad_input("text", tmp_path), "--tissue", roi)
+    assert status == 2
+    assert "mask_path" in err
+
+
 def make_bad_input(kind: str, folder: Path) -> Path:
     path = folder / "bad.svs"
     if kind == "empty":

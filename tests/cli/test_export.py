@@ -15,6 +15,7 @@ from wsi_cam.cli import export
 from wsi_cam.errors import OutputError, SettingsError
 from wsi_cam.geometry import Box
 from wsi_cam.run_folder import RunFolder
+from wsi_cam.settings import RunSettings
 
 
 def wsi_cam_export(run: RunFolder, *options: str) -> int:
@@ -127,6 +128,37 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_written(
     with pytest.raises(SystemExit):
         wsi_cam_export(run, "--format", "dicom")
     assert "invalid choice: 'dicom'" in capsys.readouterr().err
+    assert names(run, "a") == {"slide.json", "patches.csv"}
+
+
+def test_the_examples_of_the_help_work_one_after_the_other_on_a_default_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = finished_run(tmp_path / "results", small_slide(tmp_path / "case 7.svs"))
+    assert wsi_cam_export(run, "--format", *RunSettings().export, "--force") == 0
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        wsi_cam_export(run, "--help")
+    said = capsys.readouterr().out.splitlines()
+    examples = [line.split() for line in said if line.startswith("  wsi-cam export results ")]
+    assert len(examples) == 3
+    for _, _, folder, *options in examples:
+        assert wsi_cam_export(RunFolder(Path(folder)), *options) == 0
+
+
+def test_one_file_of_one_slide_is_said_in_the_singular(
+    run: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert wsi_cam_export(run, "--format", "asap", "--sample", "a") == 0
+    assert capsys.readouterr().out.startswith("1 file of 1 slide; ")
+
+
+def test_a_missing_package_is_said_once_and_before_anything_is_written(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(OutputError, match=r"the format h5 needs the package h5py"):
+        wsi_cam_export(run, "--format", "asap", "h5")
     assert names(run, "a") == {"slide.json", "patches.csv"}
 
 

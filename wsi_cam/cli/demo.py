@@ -19,7 +19,8 @@ Look at
   {folder}/tissue.png              what was taken for tissue, and the patches planned on it
   {folder}/patches/                the patches with the highest probability and their Grad-CAM
 and, in QuPath: open the slide, then drag {folder}/qupath/patches.geojson onto it.
-
+"""
+_CAUTION = """\
 The bundled model knows lymph nodes, and this slide is skin: its answer here means nothing. The demo
 shows the machine, not a diagnosis.
 """
@@ -49,4 +50,6 @@ def run(args: argparse.Namespace) -> int:
     status = run_command.run(args)
     if status == 0 and not args.quiet:
         print(_AFTERWARDS.format(folder=args.output / "slides" / safe_name(args.inputs[0].stem)))
+        if not (args.slide or args.model):
+            print(_CAUTION)
     return status

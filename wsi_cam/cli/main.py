@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"wsi-cam: {one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("wsi-cam: interrupted; run the same command again to go on", file=sys.stderr)
+        print("wsi-cam: interrupted; nothing half-done has a final name, what is done stays", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of our output (head, less) left; Python would complain once more at exit.

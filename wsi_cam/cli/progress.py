@@ -47,7 +47,7 @@ class TerminalProgress:
             facts = (
                 f"{row.patches} patches{unread} in {row.seconds:.1f} s"
                 if row.status == "done"
-                else "already done"
+                else row.error or "already done"
             )
             print(f"{self._title}: {facts}")
 

@@ -48,7 +48,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="model bundle folder (default: the bundled lymph-node model)",
     )
-    add("--mpp", metavar="F", type=float, help="spacing of level 0 in um/px, where the slide does not say it")
+    add("--mpp", metavar="F", type=float, help="spacing of level 0 in um/px, in place of what the slides say")
     add("--overlap", metavar="F", type=float, help="fraction of a patch shared with its neighbour, 0 to <1")
     add(
         "--tissue",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_cam.errors import SlideError
+from wsi_cam.errors import SlideError, WsiCamError
 from wsi_cam.export.exporters import export
 from wsi_cam.export.png import write_png
 from wsi_cam.export.slide_view import SlideView, read_slide_view
@@ -24,6 +25,8 @@ from wsi_cam.slide_run.job import NothingToClassify, SlideJob, Thumb
 from wsi_cam.slide_run.ledger import Ledger, TopPatch
 from wsi_cam.slides.slide import Slide, require_mpp
 
+log = logging.getLogger(__name__)
+
 #: A thumbnail with this many pixels along its longer side is good enough for a picture.
 _PICTURE_PX = 1400
 
@@ -31,14 +34,22 @@ _PICTURE_PX = 1400
 def write_outputs(job: SlideJob, ledger: Ledger, record: dict[str, Any], folder: SlideFolder) -> None:
     """Write the table, the formats that were asked for, and the pictures of tissue and top patches.
 
-    ``record`` is what ``slide.json`` will say. Raises OutputError or SlideError.
+    ``record`` is what ``slide.json`` will say; formats that cannot be made of this slide are entered
+    there as ``export_failures``. Raises OutputError or SlideError.
     """
     # The table is part of every result: what is exported later is made of it and the heatmaps.
     write_patches_csv(folder.patches_csv, ledger.table())
     view = _view(job.slide, job.mpp, job.thumb)
     source = ExportSource(job.sample_id, folder, job.slide.info.path, record, job.slide, view)
     for name in job.settings.export:
-        export(source, name, ExportOptions(class_name=job.target_class), force=True)
+        try:
+            export(source, name, ExportOptions(class_name=job.target_class), force=True)
+        except WsiCamError as error:
+            if isinstance(error.__cause__, OSError):
+                raise  # the place that is written to is at fault, and so would be the rest
+            # What was computed is not thrown away for a format that this slide cannot have.
+            record["export_failures"][name] = str(error)
+            log.warning("%s: no %s: %s", job.sample_id, name, error)
     noun = "patch" if len(job.plan) == 1 else "patches"
     title = f"{job.sample_id}: {len(job.plan)} {noun}"
     write_png(folder.tissue_png, tissue_picture(view, job.tissue, job.plan, title=title))
@@ -47,7 +58,7 @@ def write_outputs(job: SlideJob, ledger: Ledger, record: dict[str, Any], folder:
 
 def write_failure_picture(path: Path, slide: Slide, error: NothingToClassify) -> None:
     """The slide with what was found of tissue, and the reason in red."""
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     view = _view(slide, require_mpp(slide.info), error.thumb)
     reason = str(error).removeprefix(f"{slide.info.path}: ")
     title = slide.info.path.name

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from wsi_cam.settings import RunSettings
 from wsi_cam.slide_run.job import SlideJob
 from wsi_cam.slide_run.ledger import SCORE_PATCHES, Ledger
 from wsi_cam.slides.identity import slide_identity
@@ -28,17 +29,28 @@ def provenance(job: SlideJob) -> dict[str, Any]:
             "temperature": job.card.temperature,
             "label_region_px": job.card.label_region_px,
             "evidence_scale": list(job.evidence_scales),
-            "evidence_scale_source": "card" if job.card.evidence_scale else "default",
+            # The card's scale was measured on the last layer.
+            "evidence_scale_source": "card, layer4" if job.card.evidence_scale else "default",
         },
-        "settings": {"requested": _requested(job), "effective": _effective(job)},
+        "settings": {"requested": requested(job.settings), "effective": _effective(job)},
         "versions": installed_versions(),
         "research_use": job.card.research_use,
     }
 
 
-def _requested(job: SlideJob) -> dict[str, Any]:
+def requested(settings: RunSettings) -> dict[str, Any]:
     """What was asked for, but for what cannot change a result."""
-    return {name: value for name, value in job.settings.as_dict().items() if name != "num_workers"}
+    return {name: value for name, value in settings.as_dict().items() if name != "num_workers"}
+
+
+def differences(record: dict[str, Any], settings: RunSettings, bundle_hash: str) -> list[str]:
+    """Names of settings in which a slide's record differs from what is asked for now.
+
+    The model is known by its hash, wherever its folder lies.
+    """
+    then, now = record["settings"]["requested"], requested(settings)
+    names = [name for name in now if name not in ("model", "device") and now[name] != then.get(name)]
+    return names if record["model"]["bundle_hash"] == bundle_hash else ["model", *names]
 
 
 def _effective(job: SlideJob) -> dict[str, Any]:
@@ -63,18 +75,19 @@ def _effective(job: SlideJob) -> dict[str, Any]:
     }
 
 
-def slide_record(job: SlideJob, ledger: Ledger, common: dict[str, Any]) -> dict[str, Any]:
-    """The content of ``slide.json``."""
+def slide_record(job: SlideJob, ledger: Ledger, common: dict[str, Any], reasons: list[str]) -> dict[str, Any]:
+    """The content of ``slide.json``. ``reasons`` say why patches could not be read."""
     scores = {name: ledger.score(c) for c, name in enumerate(job.class_names)}
     return {
         "sample_id": job.sample_id,
         "score": {
             "class": job.target_class,
             "value": scores[job.target_class],
-            "rule": f"mean of the {SCORE_PATCHES} highest patch probabilities",
+            "rule": f"mean of the {SCORE_PATCHES} highest patch probabilities (of all, where fewer)",
             "of_each_class": scores,
         },
-        "patches": {"planned": len(job.plan), "unread": ledger.n_unread},
+        "patches": {"planned": len(job.plan), "unread": ledger.n_unread, "unread_reasons": reasons},
+        "export_failures": {},
         "tissue_mm2": job.tissue.area_mm2(job.mpp),
         **common,
     }

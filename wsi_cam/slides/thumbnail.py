@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import math
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_cam.errors import SlideError
 from wsi_cam.geometry import Affine, Level0, Mpp, Thumbnail
 from wsi_cam.slides.slide import LevelInfo, Slide
 
+log = logging.getLogger(__name__)
+
 #: Side of the blocks that are read at a time: 3 MiB of RGB, and some ten times that while it is averaged.
 _BLOCK_SIDE = 1024
+#: A damaged block is not cut into smaller ones than this.
+_SMALLEST_BLOCK = 128
 
 
 def read_thumbnail(
@@ -22,7 +29,8 @@ def read_thumbnail(
     ``mpp_um`` is the spacing of level 0. The picture is never finer than level 0, and no side is
     longer than ``max_side``. Each pixel is the mean of the area it covers on the coarsest level that
     is at least as fine, read block by block. Its last row and column may reach past the slide's
-    edge; they average what lies on the slide. Raises SlideError where a block cannot be read.
+    edge; they average what lies on the slide. What cannot be read is white, with a warning; SlideError
+    is raised where nothing can.
     """
     size = slide.info.size
     step_x, step_y = (max(1.0, target_mpp_um / mpp) for mpp in (mpp_um.x, mpp_um.y))
@@ -54,13 +62,50 @@ def _average(
     edges_x = _edges(width, to_level0.scale_x / level.to_level0.scale_x, level.size.width)
     edges_y = _edges(height, to_level0.scale_y / level.to_level0.scale_y, level.size.height)
     picture = np.empty((height, width, 3), np.uint8)
+    any_read, damaged = False, list[str]()
     for left, right, x0, x1 in _cut(edges_x, level.size.width):
         for top, bottom, y0, y1 in _cut(edges_y, level.size.height):
-            block = slide.read_region(number, (x0, y0, x1 - x0, y1 - y0))
+            block = _block_or_none(slide, number, (x0, y0, x1 - x0, y1 - y0), damaged)
+            if block is None:
+                picture[top:bottom, left:right] = 255
+                continue
+            any_read = True
             rows = _interval_means(block.astype(np.float32), edges_y[top : bottom + 1] - y0)
             means = _interval_means(rows.swapaxes(0, 1), edges_x[left : right + 1] - x0).swapaxes(0, 1)
             picture[top:bottom, left:right] = means.round().clip(0, 255)
+    if not any_read:
+        raise SlideError(f"{slide.info.path}: nothing of level {number} can be read; copy the file again")
+    if damaged:
+        more = f" (and {len(damaged) - 1} places more)" if len(damaged) > 1 else ""
+        log.warning("%s%s; white on the small picture of the slide", damaged[0], more)
     return picture
+
+
+def _block_or_none(
+    slide: Slide, number: int, box: tuple[int, int, int, int], damaged: list[str]
+) -> NDArray[np.uint8] | None:
+    """A block's pixels, white where it is damaged, or None where nothing of it can be read.
+
+    One bad tile must not cost a slide: a block is read again in quarters, down to the size of a tile; what
+    is wrong with them is added to ``damaged``.
+    """
+    try:
+        return slide.read_region(number, box)
+    except SlideError as error:
+        x, y, width, height = box
+        if max(width, height) <= _SMALLEST_BLOCK:
+            damaged.append(str(error))
+            return None
+    pixels = np.full((height, width, 3), 255, np.uint8)
+    halves_x, halves_y = ((0, width // 2, width), (0, height // 2, height))
+    found = False
+    for x0, x1 in pairwise(halves_x):
+        for y0, y1 in pairwise(halves_y):
+            if x1 > x0 and y1 > y0:
+                part = _block_or_none(slide, number, (x + x0, y + y0, x1 - x0, y1 - y0), damaged)
+                if part is not None:
+                    pixels[y0:y1, x0:x1], found = part, True
+    return pixels if found else None
 
 
 def _edges(count: int, step: float, end: int) -> NDArray[np.float64]:
