@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -13,13 +14,15 @@ from PIL import Image
 from tests.export.exporter_contract import ExporterContract
 from tests.export.make_run import CELL_PX, MPP, finished_run, finished_source, small_slide
 from tests.make_slides import tissue_image, write_svs
-from wsi_cam.errors import OutputError, SettingsError
+from wsi_cam.errors import OutputError, SettingsError, SlideError
 from wsi_cam.export import optional_packages
 from wsi_cam.export.exporters import EXPORTERS, export
 from wsi_cam.export.formats import FORMATS
+from wsi_cam.export.optional_packages import require_packages
 from wsi_cam.export.source import ExportOptions, ExportSource, export_source, finished_samples
 from wsi_cam.geometry import Box
 from wsi_cam.run_folder import ProcessRow, RunFolder
+from wsi_cam.slides.identity import slide_identity
 
 
 class TestQuPath(ExporterContract):
@@ -134,8 +137,13 @@ def test_a_missing_package_is_named_with_the_command_that_brings_it(
 
     monkeypatch.setattr(optional_packages, "import_module", nothing)
     for name, package in (("parquet", "pyarrow"), ("h5", "h5py")):
-        with pytest.raises(OutputError, match=rf"needs the package {package}.*'wsi-cam\[{name}\]'"):
-            export(source, name, ExportOptions())
+        for attempt in (
+            lambda: export(source, name, ExportOptions()),  # noqa: B023
+            lambda: require_packages(["csv", name, "qupath"]),  # noqa: B023
+        ):
+            with pytest.raises(OutputError, match=rf"needs the package {package}.*'wsi-cam\[{name}\]'"):
+                attempt()
+    require_packages(["csv", "qupath"])
 
 
 def test_asap_gets_outlines_and_holes_in_level_0_whatever_the_bounds(tmp_path: Path) -> None:
@@ -189,7 +197,9 @@ def test_a_run_folder_tells_which_slides_are_finished(tmp_path: Path) -> None:
     slide = small_slide(tmp_path / "case 7.svs")
     run = finished_run(tmp_path / "run", slide, sample_id="b")
     finished_run(tmp_path / "run", slide, sample_id="a")
-    (tmp_path / "run" / "slides" / ".c.partial").mkdir()
+    # What a run that was stopped leaves: its last act before the rename is to write slide.json.
+    for hidden in (".c.partial", ".b.replaced"):
+        finished_run(tmp_path / "run", slide, sample_id=hidden)
     (tmp_path / "run" / "slides" / "d").mkdir()
     assert finished_samples(run) == ["a", "b"]
     with pytest.raises(OutputError, match="no finished slide is there"):
@@ -199,6 +209,34 @@ def test_a_run_folder_tells_which_slides_are_finished(tmp_path: Path) -> None:
     run.slide("a").slide_json.write_text('{"sample_id": "a"}')
     with pytest.raises(OutputError, match=r"slide\.json: not the record of a slide \(KeyError"):
         export_source(run, "a")
+
+
+@pytest.mark.parametrize(
+    "sample_id", ["", ".", "..", "../..", "../../other/slides/b", "b/", "a/../b", "..\\b", ".b", "/b", "b\0"]
+)
+def test_a_sample_is_never_looked_for_outside_of_the_runs_slides(tmp_path: Path, sample_id: str) -> None:
+    slide = small_slide(tmp_path / "case 7.svs")
+    run = finished_run(tmp_path / "run", slide, sample_id="b")
+    for elsewhere in (run.path, run.path / "slides", tmp_path):
+        (elsewhere / "slide.json").write_text(run.slide("b").slide_json.read_text())
+    with pytest.raises(SettingsError, match="no name of a slide"):
+        export_source(run, sample_id)
+
+
+def test_another_file_at_the_slides_place_is_not_drawn_on(tmp_path: Path) -> None:
+    slide = small_slide(tmp_path / "case 7.svs")
+    run = finished_run(tmp_path / "run", slide)
+    record = json.loads(run.slide("case_7").slide_json.read_text())
+    record["slide"]["identity"] = slide_identity(slide)
+    run.slide("case_7").slide_json.write_text(json.dumps(record))
+    source = export_source(run, "case_7")
+    assert export(source, "png", ExportOptions())
+    write_svs(slide, tissue_image(700, 900, [(0, 0, 900, 700)], seed=5), mpp=MPP.x, levels=(1, 4))
+    for name in ("png", "overlay", "figure"):
+        with pytest.raises(SlideError, match=r"case 7\.svs: another file lies there now.*again") as said:
+            export(source, name, ExportOptions(), force=True)
+        assert "\n" not in str(said.value)
+    assert export(source, "asap", ExportOptions())
 
 
 def test_a_slide_given_by_a_relative_path_is_found_by_the_process_list(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
-from uuid import UUID
+from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
 import numpy as np
 import pytest
@@ -237,3 +237,27 @@ def test_the_scripts_bring_the_results_to_the_right_slide(groovy: Groovy, tmp_pa
     assert shown["alpha"] == pytest.approx(0.6 * 230, abs=1)
     (coloured,) = (event for event in events if "measurement" in event)
     assert coloured == {"measurement": "prob_tumour", "map": "Viridis", "low": 0, "high": 1}
+
+
+def test_a_second_import_takes_away_what_an_import_brought_and_nothing_that_a_user_drew(
+    groovy: Groovy, tmp_path: Path
+) -> None:
+    run = run_of(tmp_path, "a")
+    export(export_source(run, "a"), "qupath", ExportOptions(), force=True)
+    project_of(run, "a")
+    path = run.path / "qupath" / "project.qpproj"
+    drawn, earlier = uuid4(), uuid5(NAMESPACE_URL, "a region of an export with another threshold")
+    between = tmp_path / "between.groovy"
+    between.write_text(
+        "import stage.PathObject\n"
+        + "".join(
+            "getProject().getImageList()[0].readImageData().getHierarchy().addObjects([new PathObject("
+            f"id: UUID.fromString('{number}'), pathClass: 'Tumour (model)', annotation: {annotation})])\n"
+            for number, annotation in ((drawn, "true"), (earlier, "true"), (uuid4(), "false"))
+        )
+    )
+    importing = path.parent / "scripts" / SCRIPTS[0]
+    events, _ = groovy.perform(path, "1", [importing, between, importing])
+    first, second = (event for event in events if "saved" in event)
+    assert first == {"saved": "1", "annotations": 1, "tiles": 60}
+    assert second == {"saved": "1", "annotations": 2, "tiles": 61}

@@ -15,9 +15,9 @@ The model is not needed; the slide only for pictures of it.
 """
 
 _EPILOG = """\
-  wsi-cam export results --format qupath
-  wsi-cam export results --format overlay figure --sample case_7
-  wsi-cam export results --format qupath asap --class tumour --threshold 0.7 --min-area-mm2 0.05 --force
+  wsi-cam export results --format asap figure
+  wsi-cam export results --format overlay --sample case_7 --mpp 4
+  wsi-cam export results --format qupath --class tumour --threshold 0.7 --min-area-mm2 0.05 --force
 
 exit status: 0 all written, 1 something could not be (the rest was), 2 nothing could start
 """
@@ -68,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     from wsi_cam.cli.main import one_line
     from wsi_cam.errors import OutputError, WsiCamError
     from wsi_cam.export.exporters import existing_files, export
+    from wsi_cam.export.optional_packages import require_packages
     from wsi_cam.export.qupath_project import write_qupath_project
     from wsi_cam.export.source import ExportOptions, export_source, finished_samples
     from wsi_cam.run_folder import RunFolder
@@ -80,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
     if not sources:
         raise OutputError(f"{folder.path}: no slide is done; see {folder.process_list.name}")
     # What would stop every slide is said before the first file is written.
+    require_packages(args.format)
     for source in sources:
         source.class_name(options)
     present = [path for s in sources for name in args.format for path in existing_files(s, name)]
@@ -99,5 +101,6 @@ def run(args: argparse.Namespace) -> int:
     if projected:
         print(f"QuPath project: {write_qupath_project(folder, projected)}")
     missing = f", {failed} could not be written" if failed else ""
-    print(f"{written} files of {len(sources)} slides{missing}; results in {folder.path / 'slides'}")
+    files, slides = "file" if written == 1 else "files", "slide" if len(sources) == 1 else "slides"
+    print(f"{written} {files} of {len(sources)} {slides}{missing}; results in {folder.path / 'slides'}")
     return 1 if failed else 0

@@ -68,13 +68,14 @@ def add_place(
     annotations = ElementTree.SubElement(root, "StructuredAnnotations")
     attributes = {"ID": "Annotation:0", "Namespace": namespace}
     value = ElementTree.SubElement(ElementTree.SubElement(annotations, "MapAnnotation", attributes), "Value")
+    # ASCII: a file name that is not UTF-8 (a lone surrogate in Python) has no place in XML but as an escape.
     facts = {
         "origin": origin,
         "scale_x": repr(to_displayed.scale_x),
         "scale_y": repr(to_displayed.scale_y),
         "offset_x": repr(to_displayed.offset_x),
         "offset_y": repr(to_displayed.offset_y),
-        "provenance": json.dumps(provenance, sort_keys=True, ensure_ascii=False, allow_nan=False),
+        "provenance": json.dumps(provenance, sort_keys=True, ensure_ascii=True, allow_nan=False),
     }
     for key, text in facts.items():
         ElementTree.SubElement(value, "M", {"K": key}).text = text

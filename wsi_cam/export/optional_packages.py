@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
 from wsi_cam.errors import OutputError
+
+#: The package that a format needs, and its extra of wsi-cam, which has the format's name.
+_PACKAGES = {"parquet": "pyarrow", "h5": "h5py"}
+
+
+def require_packages(formats: Iterable[str]) -> None:
+    """Raises OutputError for the first of ``formats`` whose package is missing; asked before any work."""
+    for name in formats:
+        if name in _PACKAGES:
+            optional_package(_PACKAGES[name], name)
 
 
 def optional_package(name: str, extra: str) -> Any:

@@ -19,6 +19,7 @@ from wsi_cam.export.tables import PatchTable, read_patches_csv
 from wsi_cam.geometry import Box, Level0, Mpp
 from wsi_cam.heatmap.store import HeatmapStore, open_heatmap
 from wsi_cam.run_folder import RunFolder, SlideFolder
+from wsi_cam.slides.identity import slide_identity
 from wsi_cam.slides.slide import Slide, open_slide
 
 
@@ -117,7 +118,10 @@ class ExportSource:
 
     @contextmanager
     def opened(self) -> Iterator[Slide]:
-        """The slide, open inside of the block, read as the run read it. Raises SlideError naming the file."""
+        """The slide, open inside of the block, read as the run read it.
+
+        Raises SlideError naming the file where it is gone, cannot be read, or is another than was classified.
+        """
         if self.slide is not None:
             yield self.slide
             return
@@ -127,6 +131,12 @@ class ExportSource:
                 f"{self.slide_path}: the slide is not where it was classified; bring it back, or export "
                 "formats that need no pixels"
             )
+        recorded = facts.get("identity")
+        if recorded is not None and recorded != slide_identity(self.slide_path):
+            raise SlideError(
+                f"{self.slide_path}: another file lies there now than was classified; "
+                "bring the slide back or run it again"
+            )
         with open_slide(self.slide_path, facts["reader"], self.mpp, facts["series"] or None) as slide:
             yield slide
 
@@ -134,8 +144,11 @@ class ExportSource:
 def export_source(run: RunFolder, sample_id: str) -> ExportSource:
     """A finished slide of a run folder.
 
-    Raises OutputError where there is none of that id or its record cannot be read.
+    Raises SettingsError for what cannot be an id, such as a path, and OutputError where there is no slide
+    of that id or its record cannot be read.
     """
+    if not sample_id or sample_id.startswith(".") or set(sample_id) & {"/", "\\", "\0"}:
+        raise SettingsError(f"{sample_id!r}: no name of a slide; give one of those in {run.path / 'slides'}")
     files = run.slide(sample_id)
     try:
         record = json.loads(files.slide_json.read_text(encoding="utf-8", errors="surrogateescape"))
@@ -158,7 +171,9 @@ def finished_samples(run: RunFolder) -> list[str]:
     slides = run.path / "slides"
     if not slides.is_dir():
         raise OutputError(f"{run.path}: not the output folder of a run (it has no folder slides)")
-    return sorted(folder.name for folder in slides.iterdir() if run.is_done(folder.name))
+    names = (folder.name for folder in slides.iterdir())
+    # Hidden folders are results on their way in or out.
+    return sorted(name for name in names if not name.startswith(".") and run.is_done(name))
 
 
 def _slide_path(run: RunFolder, sample_id: str, recorded: Path) -> Path:

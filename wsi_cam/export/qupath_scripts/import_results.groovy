@@ -41,8 +41,11 @@ for (entry in project.getImageList()) {
     def hierarchy = imageData.getHierarchy()
     def objects = files.collectMany { PathIO.readObjects(it) }
     def ids = objects.collect { it.getID() } as Set
+    // Ids from an export derive from their content (UUID version 5); QuPath gives random ones (version 4) to
+    // what is drawn, so that a user's own object of a "(model)" class is not taken for ours.
     def earlier = (hierarchy.getAnnotationObjects() + hierarchy.getTileObjects()).findAll {
-        ids.contains(it.getID()) || String.valueOf(it.getPathClass()).endsWith(' (model)')
+        ids.contains(it.getID()) ||
+                (it.getID().version() == 5 && String.valueOf(it.getPathClass()).endsWith(' (model)'))
     }
     hierarchy.removeObjects(earlier, true)
     hierarchy.addObjects(objects)
