@@ -195,9 +195,9 @@ class RunFolder:
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """JSON that any program reads (no NaN), under its final name only when whole. Raises OutputError."""
     partial = path.with_name(f".{path.name}.partial")
-    text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
+    text = json.dumps(content, indent=2, allow_nan=False)
     try:
-        partial.write_text(text + "\n", encoding="utf-8", errors="surrogateescape")
+        partial.write_text(text + "\n", encoding="ascii")
         os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)
