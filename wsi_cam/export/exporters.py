@@ -138,7 +138,7 @@ def _png(source: ExportSource, options: ExportOptions) -> list[Path]:
         source.probability,
         name,
         source.probability_scale(name),
-        title=f"{source.sample_id}: {name} {score:.3f}",
+        title=f"{source.sample_id}: slide score for {name} {score:.3f}",
         note=f"Slide score: {source.record['score']['rule']}. Model {model}. {source.record['research_use']}",
         width=options.width,
     )
