@@ -5,7 +5,8 @@
     scripts/benchmark --quick run        small sizes, to see that it works; nothing is kept
 
 A part alternates what it compares, takes medians, and reports ratios; seconds are there to read, not to
-compare between machines. Results go to scripts/benchmarks/results/<name>.json, a part at a time.
+compare between machines. Results go to scripts/benchmarks/results/<name>.json, a part at a time, and from
+there into docs/benchmark.md.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import platform
 import tempfile
 from pathlib import Path
 
+from scripts.benchmarks.report import write_report
 from wsi_cam.versions import installed_versions
 
 PARTS = {
@@ -57,6 +59,7 @@ def main() -> None:
         if not args.quick:
             RESULTS.mkdir(exist_ok=True)
             path.write_text(json.dumps(kept, indent=2) + "\n")
+            write_report(kept, PARTS)
 
 
 def _machine() -> dict[str, object]:

@@ -3,7 +3,8 @@
 A slide of 20 x 20 patches of 224 px at 0.5 um/px, all tissue, three classes, ResNet-50 with random weights
 (speed does not depend on their values). Each process is a fresh one; imports are timed apart. "run" is
 everything after them: opening, tissue, plan, reading, network, evidence, stitching, Zarr, tables, QuPath
-files, OME-TIFF and pictures.
+files, OME-TIFF and pictures. It can take less than the bare passes, for it folds the batch norms into the
+convolutions, which the network as users have it does not.
 """
 
 from __future__ import annotations
