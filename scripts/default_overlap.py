@@ -37,7 +37,7 @@ def main() -> None:
     )
     parser.add_argument("--model", type=Path, help="bundle (default: the bundled model)")
     parser.add_argument("--data", type=Path, default=Path("../shared/data/pcam/valid.zip"))
-    parser.add_argument("--side", type=int, default=24, help="patches along each side of the slide")
+    parser.add_argument("--side", type=int, default=14, help="patches along each side of the slide")
     args = parser.parse_args()
     classifier = load_classifier(args.model)
     by_label = reporting_half(args.data)

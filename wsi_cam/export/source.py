@@ -67,6 +67,8 @@ class ExportSource:
     """The slide where it is open already; :meth:`opened` leaves it open then."""
     picture: SlideView | None = None
     """A view of the slide where one was read already, as ``origin="qupath"`` shows it."""
+    patches: PatchTable | None = None
+    """The table of patches where it is in memory already."""
 
     @cached_property
     def probability(self) -> HeatmapStore:
@@ -78,7 +80,7 @@ class ExportSource:
 
     @cached_property
     def table(self) -> PatchTable:
-        return read_patches_csv(self.files.patches_csv)
+        return self.patches or read_patches_csv(self.files.patches_csv)
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -16,7 +16,6 @@ from wsi_cam.heatmap.stitcher import BandStitcher
 from wsi_cam.heatmap.store import HeatmapWriter
 from wsi_cam.slide_run.job import SlideJob
 
-
 #: Rows without patches, in heights of a patch's map, that a stitcher is not left to hold.
 _LEAP_MAPS = 4
 

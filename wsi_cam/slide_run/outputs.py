@@ -38,10 +38,13 @@ def write_outputs(job: SlideJob, ledger: Ledger, record: dict[str, Any], folder:
     there as ``export_failures``. Raises OutputError or SlideError.
     """
     # The table is part of every result: what is exported later is made of it and the heatmaps.
-    write_patches_csv(folder.patches_csv, ledger.table())
+    table = ledger.table()
+    write_patches_csv(folder.patches_csv, table)
     view = _view(job.slide, job.mpp, job.thumb)
-    source = ExportSource(job.sample_id, folder, job.slide.info.path, record, job.slide, view)
+    source = ExportSource(job.sample_id, folder, job.slide.info.path, record, job.slide, view, table)
     for name in job.settings.export:
+        if name == "csv":
+            continue  # written above
         try:
             export(source, name, ExportOptions(class_name=job.target_class), force=True)
         except WsiCamError as error:
