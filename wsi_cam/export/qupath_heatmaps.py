@@ -29,6 +29,7 @@ from wsi_cam.inputs import safe_name
 
 #: No side of a picture is longer: 64 MiB of RGBA is what a viewer takes without a thought.
 LONGEST_SIDE = 4096
+_STRIP_ROWS = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,9 +99,13 @@ def _write_picture(
 
 def coloured_with_alpha(values: NDArray[np.float32], scale: ColourScale) -> NDArray[np.uint8]:
     """RGBA (h, w, 4) of values (h, w); what is transparent is black as well, so that PNG packs it well."""
-    alpha = np.rint(np.nan_to_num(scale.fractions(values)) * 255).astype(np.uint8)
-    picture = np.concatenate([scale.colours(values), alpha[..., None]], axis=2)
-    picture[alpha == 0] = 0
+    picture = np.empty((*values.shape, 4), np.uint8)
+    # In strips: the floats in between would take ten times the memory of the picture.
+    for start in range(0, len(values), _STRIP_ROWS):
+        strip, part = values[start : start + _STRIP_ROWS], picture[start : start + _STRIP_ROWS]
+        part[..., :3] = scale.colours(strip)
+        part[..., 3] = np.rint(np.nan_to_num(scale.fractions(strip)) * 255)
+        part[part[..., 3] == 0] = 0
     return picture
 
 
