@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from wsi_cam.classifiers.device import device_name
-from wsi_cam.errors import SettingsError, WsiCamError
+from wsi_cam.errors import SettingsError, WsiCamError, one_line
 from wsi_cam.export.optional_packages import require_packages
 from wsi_cam.export.qupath_project import write_qupath_project
 from wsi_cam.export.source import export_source, finished_samples
@@ -148,7 +148,7 @@ def _run_slide(
         # The one place where a slide's failure ends: it is recorded, and the batch goes on.
         _write_log(folder.log(sample_id))
         known = isinstance(error, (WsiCamError, OSError, MemoryError))
-        cause = " ".join(str(error).split()) or type(error).__name__
+        cause = one_line(error)
         message = cause if known else f"unexpected {type(error).__name__}: {cause} (see logs/{sample_id}.log)"
         return replace(row, error=message, seconds=round(time.perf_counter() - began, 2))
     return replace(

@@ -38,3 +38,8 @@ class DataError(WsiCamError, ValueError):
 
 class OutputError(WsiCamError, OSError):
     """A result cannot be written or read back."""
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error without line breaks, which file names and decoders may bring in."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -18,6 +18,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Exit status 1 where a check failed."""
     from wsi_cam import checks
+    from wsi_cam.errors import one_line
     from wsi_cam.versions import installed_versions
 
     print("versions  " + ", ".join(f"{name} {version}" for name, version in installed_versions().items()))
@@ -35,6 +36,6 @@ def run(args: argparse.Namespace) -> int:
         except Exception as error:  # noqa: BLE001
             # Whatever a broken installation raises is the answer that was asked for.
             failures += 1
-            print(f"{name:9} FAILED: {type(error).__name__}: {' '.join(str(error).split())}")
+            print(f"{name:9} FAILED: {type(error).__name__}: {one_line(error)}")
     print(f"{failures} of {len(trials)} checks failed" if failures else "all checks passed")
     return 1 if failures else 0

@@ -65,8 +65,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0, or 1 where a format of a slide could not be written."""
-    from wsi_cam.cli.main import one_line
-    from wsi_cam.errors import OutputError, WsiCamError
+    from wsi_cam.errors import OutputError, WsiCamError, one_line
     from wsi_cam.export.exporters import existing_files, export
     from wsi_cam.export.optional_packages import require_packages
     from wsi_cam.export.qupath_project import write_qupath_project

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from wsi_cam import __version__
 from wsi_cam.cli import demo, doctor, evaluate, export, import_model, info, run, train
-from wsi_cam.errors import WsiCamError
+from wsi_cam.errors import WsiCamError, one_line
 
 COMMANDS = (run, export, info, train, evaluate, import_model, demo, doctor)
 
@@ -49,11 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return status
-
-
-def one_line(error: BaseException) -> str:
-    """The message of an error without line breaks, which file names and decoders may bring in."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _set_up_logging(verbosity: int) -> None:
