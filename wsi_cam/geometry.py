@@ -60,10 +60,6 @@ class Mpp:
     x: float
     y: float
 
-    @property
-    def mean(self) -> float:
-        return (self.x + self.y) / 2
-
 
 @dataclass(frozen=True)
 class Point(Generic[F]):

@@ -76,12 +76,10 @@ def run(args: argparse.Namespace) -> int:
     """Exit status 0."""
     from wsi_cam.cli.evaluate import table_of
     from wsi_cam.cli.stage_progress import StageProgress
-    from wsi_cam.training.card import read_card_facts
+    from wsi_cam.training.card import gather_card_facts
     from wsi_cam.training.importing import ImportRequest, import_model
 
-    facts = read_card_facts(args.card) if args.card else {}
-    given = {"name": args.name, "label_region_px": args.label_region_px}
-    facts |= {name: value for name, value in given.items() if value is not None}
+    facts = gather_card_facts(args.card, {"name": args.name, "label_region_px": args.label_region_px})
     request = ImportRequest(
         file=args.file,
         bundle=args.output,

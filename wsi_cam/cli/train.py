@@ -120,13 +120,11 @@ def run(args: argparse.Namespace) -> int:
     from wsi_cam.classifiers.device import choose_device
     from wsi_cam.cli.evaluate import table_of
     from wsi_cam.cli.stage_progress import StageProgress
-    from wsi_cam.training.card import read_card_facts
+    from wsi_cam.training.card import gather_card_facts
     from wsi_cam.training.recipe import Recipe
     from wsi_cam.training.train_classifier import TrainingRequest, train_classifier
 
-    facts = read_card_facts(args.card) if args.card else {}
-    given = {"name": args.name, "label_region_px": args.label_region_px}
-    facts |= {name: value for name, value in given.items() if value is not None}
+    facts = gather_card_facts(args.card, {"name": args.name, "label_region_px": args.label_region_px})
     request = TrainingRequest(
         data=args.data,
         bundle=args.output,

@@ -32,6 +32,12 @@ LIMITS = (
 )
 
 
+def gather_card_facts(file: Path | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file of facts says, with the ``given`` values (those not None) laid over it."""
+    facts = read_card_facts(file) if file else {}
+    return facts | {name: value for name, value in given.items() if value is not None}
+
+
 def read_card_facts(path: Path) -> dict[str, Any]:
     """An owner's JSON object: data, licences, intended use, limits, and any of OWNER_FIELDS."""
     try:
