@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from wsi_cam.errors import OutputError
-from wsi_cam.run_folder import ProcessRow, RunFolder
+from wsi_cam.process_list import ProcessRow, read_process_list, write_process_list
+from wsi_cam.run_folder import RunFolder
 
 
 @pytest.fixture
@@ -78,11 +79,11 @@ def test_the_process_list_comes_back_as_it_was(folder: RunFolder) -> None:
         "a": ProcessRow("a", '/x/a, with "quotes" and\nnewline.svs', "failed", "no spacing", 1.5, 0, 0),
         "b": ProcessRow("b", "/x/b.svs", "done", "", 2.25, 40, 3),
     }
-    folder.write_process_list(rows)
-    assert folder.read_process_list() == rows
+    write_process_list(folder.process_list, rows)
+    assert read_process_list(folder.process_list) == rows
     folder.process_list.write_text("something,else\n1,2\n")
     with pytest.raises(OutputError, match="not a process list"):
-        folder.read_process_list()
+        read_process_list(folder.process_list)
 
 
 def test_a_folder_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:

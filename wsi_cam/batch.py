@@ -22,7 +22,8 @@ from wsi_cam.export.qupath_project import write_qupath_project
 from wsi_cam.export.source import export_source, finished_samples
 from wsi_cam.inputs import SlideInput, assign_sample_ids, collect_inputs, path_key
 from wsi_cam.pipeline import explain_slide, make_explainer
-from wsi_cam.run_folder import ProcessRow, RunFolder, write_json
+from wsi_cam.process_list import ProcessRow, read_process_list, write_process_list
+from wsi_cam.run_folder import RunFolder, write_json
 from wsi_cam.settings import RunSettings
 from wsi_cam.slide_run.record import differences
 from wsi_cam.tiling.roi import read_roi
@@ -59,7 +60,7 @@ def run_batch(
     explainer = make_explainer(settings)
     _check_for_all(settings, explainer, slides)
     folder.prepare()
-    rows = folder.read_process_list()
+    rows = read_process_list(folder.process_list)
     known = {row.image_path: sample_id for sample_id, row in rows.items()}
     named = assign_sample_ids(slides, known)
     started = datetime.now(UTC)
@@ -75,7 +76,7 @@ def run_batch(
         else:
             row = _run_slide(slide, sample_id, folder, explainer, own, progress)
             rows[sample_id] = row
-        folder.write_process_list(rows)
+        write_process_list(folder.process_list, rows)
         results.append(row)
         if progress:
             progress.slide_ended(row)

@@ -7,13 +7,12 @@ folder of the final name.
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -66,19 +65,6 @@ class SlideFolder:
     @property
     def patches_geojson(self) -> Path:
         return self.path / "qupath" / "patches.geojson"
-
-
-@dataclass(frozen=True)
-class ProcessRow:
-    """A line of ``process_list.csv``. Status is ``done``, ``failed`` or ``skipped``."""
-
-    sample_id: str
-    image_path: str
-    status: str
-    error: str = ""
-    seconds: float = 0.0
-    patches: int = 0
-    unread: int = 0
 
 
 class RunFolder:
@@ -153,43 +139,6 @@ class RunFolder:
                 f"{self.path}: cannot be written ({error.strerror or error}); "
                 "free space or mend permissions, then run the same command again"
             ) from error
-
-    def read_process_list(self) -> dict[str, ProcessRow]:
-        """Rows by sample id; empty where there is no list. Raises OutputError for a damaged one."""
-        if not self.process_list.exists():
-            return {}
-        try:
-            with self.process_list.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-                rows = [
-                    ProcessRow(
-                        sample_id=row["sample_id"],
-                        image_path=row["image_path"],
-                        status=row["status"],
-                        error=row["error"],
-                        seconds=float(row["seconds"]),
-                        patches=int(row["patches"]),
-                        unread=int(row["unread"]),
-                    )
-                    for row in csv.DictReader(file)
-                ]
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            raise OutputError(
-                f"{self.process_list}: not a process list of wsi_cam ({error!r}); "
-                "move it away or choose another -o"
-            ) from error
-        return {row.sample_id: row for row in rows}
-
-    def write_process_list(self, rows: dict[str, ProcessRow]) -> None:
-        partial = self.process_list.with_name(".process_list.csv.partial")
-        with (
-            self._writing(),
-            partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
-        ):
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow([field.name for field in fields(ProcessRow)])
-            writer.writerows(asdict(row).values() for row in rows.values())
-        with self._writing():
-            os.replace(partial, self.process_list)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests.make_models import model_card, write_bundle
 from tests.make_slides import tissue_image, write_svs
 from wsi_cam.cli.main import main
-from wsi_cam.run_folder import RunFolder
+from wsi_cam.process_list import read_process_list
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_a_run_says_what_it_did_and_skips_it_the_next_time(run, slide: Path, tmp
     assert (status, err) == (0, "")
     assert "slide 1 of 1: slide" in out
     assert "1 done, 0 failed" in out
-    rows = RunFolder(tmp_path / "out").read_process_list()
+    rows = read_process_list(tmp_path / "out" / "process_list.csv")
     assert rows["slide"].status == "done"
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert record["slides"] == {"slide": "done"}
@@ -133,7 +133,7 @@ def test_a_bad_slide_does_not_stop_the_good_one(run, slide: Path, tmp_path: Path
     assert status == 1
     assert "1 done, 1 failed" in out
     assert "bad.svs" in err
-    rows = RunFolder(tmp_path / "out").read_process_list()
+    rows = read_process_list(tmp_path / "out" / "process_list.csv")
     assert {name: row.status for name, row in rows.items()} == {"bad": "failed", "slide": "done"}
     assert rows["bad"].error
     assert "Traceback" in (tmp_path / "out" / "logs" / "bad.log").read_text()

@@ -21,7 +21,8 @@ from wsi_cam.export.formats import FORMATS
 from wsi_cam.export.optional_packages import require_packages
 from wsi_cam.export.source import ExportOptions, ExportSource, export_source, finished_samples
 from wsi_cam.geometry import Box
-from wsi_cam.run_folder import ProcessRow, RunFolder
+from wsi_cam.process_list import ProcessRow, write_process_list
+from wsi_cam.run_folder import RunFolder
 from wsi_cam.slides.identity import slide_identity
 
 
@@ -242,7 +243,7 @@ def test_another_file_at_the_slides_place_is_not_drawn_on(tmp_path: Path) -> Non
 def test_a_slide_given_by_a_relative_path_is_found_by_the_process_list(tmp_path: Path) -> None:
     slide = small_slide(tmp_path / "slides" / "case 7.svs")
     run = finished_run(tmp_path / "run", slide, recorded_slide="slides/case 7.svs")
-    run.write_process_list({"case_7": ProcessRow("case_7", str(slide), "done")})
+    write_process_list(run.process_list, {"case_7": ProcessRow("case_7", str(slide), "done")})
     source = export_source(run, "case_7")
     assert source.slide_path == slide
     with source.opened() as opened:

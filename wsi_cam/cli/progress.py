@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
-from wsi_cam.run_folder import ProcessRow
+from wsi_cam.process_list import ProcessRow
 
 
 class TerminalProgress:

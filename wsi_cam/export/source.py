@@ -18,6 +18,7 @@ from wsi_cam.export.slide_view import SlideView
 from wsi_cam.export.tables import PatchTable, read_patches_csv
 from wsi_cam.geometry import Box, Level0, Mpp
 from wsi_cam.heatmap.store import HeatmapStore, open_heatmap
+from wsi_cam.process_list import read_process_list
 from wsi_cam.run_folder import RunFolder, SlideFolder
 from wsi_cam.slides.identity import slide_identity
 from wsi_cam.slides.slide import Slide, open_slide
@@ -182,5 +183,5 @@ def _slide_path(run: RunFolder, sample_id: str, recorded: Path) -> Path:
     """Where the slide lies; a path that was given relative to a folder long left is in the process list."""
     if recorded.is_absolute():
         return recorded
-    row = run.read_process_list().get(sample_id)
+    row = read_process_list(run.process_list).get(sample_id)
     return Path(row.image_path) if row is not None else recorded.absolute()
