@@ -11,9 +11,17 @@ import numpy as np
 import pytest
 import tifffile
 
-from tests.make_slides import Image, write_generic_tiff, write_ome_tiff, write_svs
+from tests.make_slides import (
+    Image,
+    encode_jpeg,
+    split_jpeg,
+    write_generic_tiff,
+    write_ome_tiff,
+    write_svs,
+)
 from wsi_cam.errors import SlideError
 from wsi_cam.slides.slide import READERS, open_slide
+from wsi_cam.slides.tile_decoding import JPEG, RGB, YCBCR, TileCoding
 
 ALL_READERS = ["auto", *READERS]
 
@@ -126,6 +134,27 @@ def test_a_jpeg_tile_that_is_cut_off_is_an_error_and_not_grey(tmp_path: Path, im
         slide.read_region(0, (0, 0, 64, 64))
         with pytest.raises(SlideError, match="cut off"):
             slide.read_region(0, (128, 64, 64, 64))
+
+
+@pytest.mark.parametrize("colour", ["ycbcr", "rgb"])
+@pytest.mark.parametrize("kept", [0.05, 0.5, 0.9])
+def test_a_jpeg_tile_that_was_cut_and_closed_with_an_end_marker_is_an_error(
+    image: Image, colour: str, kept: float
+) -> None:
+    """libjpeg fills such a tile up with grey and only warns, which nobody hears."""
+    tables, whole = split_jpeg(encode_jpeg(image[60:124, 80:144], 90, "420", colour))
+    coding = TileCoding(JPEG, YCBCR if colour == "ycbcr" else RGB, 3, jpeg_tables=tables)
+    assert coding.decode(whole, 64, 64).shape == (64, 64, 3)
+    scan = whole.index(b"\xff\xda") + 14
+    cut = whole[: scan + int(kept * (len(whole) - 2 - scan))] + b"\xff\xd9"
+    with pytest.raises(ValueError, match="cut off"):
+        coding.decode(cut, 64, 64)
+
+
+def test_a_jpeg_tile_that_is_grey_in_its_corner_is_no_cut_one() -> None:
+    grey = np.full((64, 64, 3), 128, np.uint8)
+    tables, whole = split_jpeg(encode_jpeg(grey, 90, "420"))
+    np.testing.assert_array_equal(TileCoding(JPEG, YCBCR, 3, jpeg_tables=tables).decode(whole, 64, 64), grey)
 
 
 def set_tag(path: Path, name: str, value: object) -> None:

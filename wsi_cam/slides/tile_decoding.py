@@ -24,6 +24,10 @@ JPEG2000 = {APERIO_YCBCR, APERIO_RGB, 34712}
 BYTES = {NONE, LZW, DEFLATE, PACKBITS, OLD_DEFLATE, ZSTD}
 GREY, RGB, YCBCR = 1, 2, 6
 
+_END_OF_IMAGE = b"\xff\xd9"
+_WITHOUT_DATA = 128  # libjpeg's value of all samples of the blocks for which no data are left
+_MORE_DATA = bytes(range(1, 200))
+
 _EIGHT_BIT_FULL_SIZE = b"\x07\x01\x01"  # of one component: unsigned depth - 1, and its subsampling
 
 #: What a damaged tile makes imagecodecs raise; its own errors are RuntimeErrors.
@@ -62,7 +66,7 @@ class TileCoding:
         return self._decode_bytes(data, height, width)
 
     def _decode_jpeg(self, data: bytes, height: int, width: int) -> NDArray[np.uint8]:
-        if b"\xff\xd9" not in data[-1024:]:  # libjpeg would fill up with grey and only warn
+        if _END_OF_IMAGE not in data[-1024:]:  # libjpeg would fill up with grey and only warn
             raise ValueError("a JPEG tile is cut off")
         if self.samples == 1:
             space = out_space = "gray"
@@ -71,10 +75,20 @@ class TileCoding:
             is_rgb = self.photometric == RGB and not self.is_jfif
             space, out_space = "rgb" if is_rgb else "ycbcr", "rgb"
         pixels = np.empty((height, width, 3) if self.samples == 3 else (height, width), np.uint8)
-        # imagecodecs compares the stream's size with that of ``out`` before it decodes.
-        imagecodecs.jpeg8_decode(
-            data, tables=self.jpeg_tables, colorspace=space, outcolorspace=out_space, out=pixels
-        )
+
+        def decode_into(pixels: NDArray[np.uint8], data: bytes) -> None:
+            # imagecodecs compares the stream's size with that of ``out`` before it decodes.
+            imagecodecs.jpeg8_decode(
+                data, tables=self.jpeg_tables, colorspace=space, outcolorspace=out_space, out=pixels
+            )
+
+        decode_into(pixels, data)
+        if (pixels[-8:, -8:] == _WITHOUT_DATA).all():
+            # Short of data, although it was closed with an end marker: then more data are not ignored.
+            end, again = data.rindex(_END_OF_IMAGE), np.empty_like(pixels)
+            decode_into(again, data[:end] + _MORE_DATA + data[end:])
+            if (again != pixels).any():
+                raise ValueError("a JPEG tile is cut off")
         return pixels.reshape(height, width, self.samples)
 
     def _decode_jpeg2000(self, data: bytes, height: int, width: int) -> NDArray[np.uint8]:
