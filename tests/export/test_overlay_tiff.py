@@ -108,6 +108,16 @@ def test_a_window_of_the_slide_is_the_mean_of_what_it_covers(
     np.testing.assert_allclose(read_scaled(slide, grid, *box), area_mean(image, grid, *box), atol=0.51)
 
 
+@pytest.mark.parametrize("factor", [1, 2, 3, 8])
+@pytest.mark.parametrize("corner", [(0.0, 0.0), (5.0, 3.0), (0.25, 0.5)])
+def test_whole_factors_give_the_same_means_whatever_the_corner(
+    slide: Slide, image: NDArray[np.uint8], factor: int, corner: tuple[float, float]
+) -> None:
+    grid = ScaledGrid.over(Box(*corner, WIDTH - 10, HEIGHT - 10), Mpp(1, 1), factor)
+    box = (grid.size.width - 9, 4, 9, 7)
+    np.testing.assert_allclose(read_scaled(slide, grid, *box), area_mean(image, grid, *box), atol=0.51)
+
+
 def test_a_window_past_the_edge_is_white_there(slide: Slide, image: NDArray[np.uint8]) -> None:
     grid = ScaledGrid.over(Box(0, 0, WIDTH, HEIGHT), MPP, 8.0)
     box = (grid.size.width - 5, grid.size.height - 5, 5, 5)

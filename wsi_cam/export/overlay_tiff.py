@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from tifffile import TiffWriter
 
 from wsi_cam.export.colour_maps import ColourScale
+from wsi_cam.export.jpeg import jpeg_bytes
 from wsi_cam.export.origin import Origin, level0_to_displayed
 from wsi_cam.export.overlay_tiff_xml import overlay_tiff_xml
 from wsi_cam.export.publishing import published
 from wsi_cam.export.slide_scaling import ScaledGrid, read_scaled
-from wsi_cam.export.slide_view import interpolated
+from wsi_cam.export.slide_view import heatmap_at
 from wsi_cam.geometry import Box, Level0, Mpp, Size
 from wsi_cam.heatmap.store import HeatmapStore
 from wsi_cam.slides.slide import Slide
@@ -30,7 +30,6 @@ from wsi_cam.slides.slide import Slide
 TILE_PX = 512
 #: The pyramid ends with the first level whose sides are both at most this.
 _TOP_LEVEL = 1024
-_QUALITY = 87
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,26 +45,8 @@ class Blend:
     def window(self, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         """RGB (height, width, 3): colours over the slide in grey; pale where no patch was seen."""
         picture = read_scaled(self.slide, self.grid, x, y, width, height)
-        return self.scale.over(self._values(x, y, width, height), picture)
-
-    def _values(self, x: int, y: int, width: int, height: int) -> NDArray[np.float32]:
-        """The heatmap (height, width) at the centres of a window, from the level that fits the spacing."""
-        level = self._level
-        affine, size = self.store.level_to_level0(level), self.store.levels[level]
-        level0_x, level0_y = self.grid.centres(x, width, y, height)
-        columns = (level0_x - affine.offset_x) / affine.scale_x
-        rows = (level0_y - affine.offset_y) / affine.scale_y
-        left, right = _around(columns, size.width)
-        top, bottom = _around(rows, size.height)
-        box = (left, top, right - left, bottom - top)
-        values = self.store.read(level, box, [self.store.channel_index(self.class_name)])[0]
-        return interpolated(values, columns - left, rows - top)
-
-    @property
-    def _level(self) -> int:
-        step = self.grid.to_level0.scale_x
-        fine = [k for k in range(len(self.store.levels)) if self.store.level_to_level0(k).scale_x <= step]
-        return max(fine, default=0)
+        centres, step = self.grid.centres(x, width, y, height), self.grid.to_level0.scale_x
+        return self.scale.over(heatmap_at(self.store, self.class_name, *centres, step), picture)
 
 
 def write_overlay_ome_tiff(
@@ -174,7 +155,7 @@ class _LowerLevels:
                 if number + 1 in self._files:
                     below = self._files[number + 1]
                     below[y // 2 : y // 2 + half, x // 2 : x // 2 + half] = _halved(tile)
-                yield _jpeg(tile)
+                yield jpeg_bytes(tile)
 
     @staticmethod
     def _blended(blend: Blend, x: int, y: int, size: Size) -> NDArray[np.uint8]:
@@ -182,17 +163,6 @@ class _LowerLevels:
         width, height = min(TILE_PX, size.width - x), min(TILE_PX, size.height - y)
         picture = blend.window(x, y, width, height)
         return np.pad(picture, ((0, TILE_PX - height), (0, TILE_PX - width), (0, 0)), mode="edge")
-
-
-def _jpeg(tile: NDArray[np.uint8]) -> bytes:
-    """As scanners write them: colours at half resolution. (At full resolution Bio-Formats 7.3.1 mixes the
-    colours of YCbCr up, and plain RGB takes two and a half times the space.)
-    """
-    return bytes(
-        imagecodecs.jpeg8_encode(
-            tile, level=_QUALITY, colorspace="rgb", outcolorspace="ycbcr", subsampling="420"
-        )
-    )
 
 
 def _padded(length: int) -> int:
@@ -211,13 +181,6 @@ def _level_sizes(size: Size) -> list[Size]:
     while max(sizes[-1].width, sizes[-1].height) > _TOP_LEVEL:
         sizes.append(Size(-(-sizes[-1].width // 2), -(-sizes[-1].height // 2)))
     return sizes
-
-
-def _around(positions: NDArray[np.float64], count: int) -> tuple[int, int]:
-    """First and last + 1 of the pixels that an interpolation at ``positions`` needs."""
-    first = int(np.clip(np.floor(positions[0]) - 1, 0, count - 1))
-    last = int(np.clip(np.floor(positions[-1]) + 2, first + 1, count))
-    return first, last
 
 
 def _fingerprint(store: HeatmapStore) -> bytes:

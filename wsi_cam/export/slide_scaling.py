@@ -61,11 +61,32 @@ def read_scaled(slide: Slide, grid: ScaledGrid, x: int, y: int, width: int, heig
         left, upper = math.floor(edges_x[0] + 1e-6), math.floor(edges_y[0] + 1e-6)
         # One more than the area covers: the means look at the pixel behind their last edge.
         right, lower = math.floor(edges_x[-1] + 1e-6) + 1, math.floor(edges_y[-1] + 1e-6) + 1
-        pixels = slide.read_region(level, (left, upper, right - left, lower - upper)).astype(np.float32)
-        means = _interval_means(pixels, edges_y - upper)
+        if all(value.is_integer() for value in (edges_x[0], edges_y[0], to_level.scale_x, to_level.scale_y)):
+            pixels = slide.read_region(level, (left, upper, right - left - 1, lower - upper - 1))
+            parts.append(_block_means(pixels, width, count))
+            continue
+        values = slide.read_region(level, (left, upper, right - left, lower - upper)).astype(np.float32)
+        means = _interval_means(values, edges_y - upper)
         means = _interval_means(means.swapaxes(0, 1), edges_x - left).swapaxes(0, 1)
-        parts.append(np.rint(means).clip(0, 255).astype(np.uint8))
+        parts.append(np.rint(np.ascontiguousarray(means)).clip(0, 255).astype(np.uint8))
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _block_means(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """Means (height, width, 3) of the equal blocks into which ``pixels`` divide; much faster than parts."""
+    down, across = pixels.shape[0] // height, pixels.shape[1] // width
+    if down == across == 1:
+        return pixels
+    # Added slice by slice: numpy's own sums along short inner axes take several times as long.
+    rows = pixels[::down].astype(np.uint16 if down <= 256 else np.uint32)
+    for offset in range(1, down):
+        rows += pixels[offset::down]
+    in_blocks = rows.reshape(height, width, across * 3)
+    sums = in_blocks[..., :3].astype(np.uint32)
+    for offset in range(1, across):
+        sums += in_blocks[..., 3 * offset : 3 * offset + 3]
+    means: NDArray[np.uint8] = np.rint(sums.astype(np.float32) / np.float32(down * across)).astype(np.uint8)
+    return means
 
 
 def _interval_means(values: NDArray[np.float32], edges: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -109,15 +109,27 @@ def read_slide_view(
 
 
 def heatmap_on_panel(store: HeatmapStore, channel_name: str, grid: PanelGrid) -> NDArray[np.float32]:
-    """A channel's values at the centres of a panel's pixels, (height, width); NaN where uncovered.
+    """As :func:`heatmap_at`, at the centres of a panel's pixels, (height, width)."""
+    step = min(grid.to_level0.scale_x, grid.to_level0.scale_y)
+    return heatmap_at(store, channel_name, *grid.centres(), step)
 
-    Read from the coarsest level of the pyramid that is at least as fine as the panel, and interpolated
-    linearly between the finite pixels; a place is covered if the heatmap pixel that holds it is.
+
+def heatmap_at(
+    store: HeatmapStore,
+    channel_name: str,
+    level0_x: NDArray[np.float64],
+    level0_y: NDArray[np.float64],
+    step: float,
+) -> NDArray[np.float32]:
+    """A channel's values where columns ``level0_x`` (w,) and rows ``level0_y`` (h,), both ascending, cross.
+
+    Gives (h, w), NaN where uncovered. Read from the coarsest level of the pyramid whose pixels are at most
+    ``step`` level-0 pixels wide, and interpolated linearly between the finite pixels; a place is covered if
+    the heatmap pixel that holds it is.
     """
-    level = _level_for(store, grid)
+    level = _level_for(store, step)
     affine = store.level_to_level0(level)
     size = store.levels[level]
-    level0_x, level0_y = grid.centres()
     x = (level0_x - affine.offset_x) / affine.scale_x
     y = (level0_y - affine.offset_y) / affine.scale_y
     left, right = _needed(x, size.width)
@@ -127,8 +139,7 @@ def heatmap_on_panel(store: HeatmapStore, channel_name: str, grid: PanelGrid) ->
     return interpolated(values, x - left, y - top)
 
 
-def _level_for(store: HeatmapStore, grid: PanelGrid) -> int:
-    step = min(grid.to_level0.scale_x, grid.to_level0.scale_y)
+def _level_for(store: HeatmapStore, step: float) -> int:
     affines: list[Affine[Heatmap, Level0]] = [store.level_to_level0(k) for k in range(len(store.levels))]
     fine_enough = [k for k, affine in enumerate(affines) if max(affine.scale_x, affine.scale_y) <= step]
     return max(fine_enough, default=0)
