@@ -45,6 +45,8 @@ class RunSettings:
     device: str = "auto"
     reader: str = "auto"
     series: int | None = None
+    max_unread: float = 0.1
+    """Share of a slide's patches that may be unreadable; above it the slide fails."""
     ngff: str = "0.4"
     top_patches: int = 3
     """Patches per class that get a picture."""
@@ -62,6 +64,7 @@ class RunSettings:
         demand(self.heatmap_mpp is None or self.heatmap_mpp > 0, "heatmap_mpp", "a positive spacing in um/px")
         demand(self.batch_size is None or self.batch_size > 0, "batch_size", "at least 1")
         demand(self.num_workers is None or self.num_workers >= 0, "num_workers", "0 or more")
+        demand(0 <= self.max_unread <= 1, "max_unread", "between 0 and 1")
         demand(self.reader in ("auto", "tiff", "openslide"), "reader", "auto, tiff or openslide")
         demand(self.ngff in ("0.4", "0.5"), "ngff", "0.4 (QuPath reads it) or 0.5")
         demand(self.top_patches >= 0, "top_patches", "0 or more")
@@ -71,6 +74,12 @@ class RunSettings:
         """Plain values for JSON; paths become text."""
         plain = {name: str(v) if isinstance(v, Path) else v for name, v in asdict(self).items()}
         return plain | {"export": list(self.export)}
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> RunSettings:
+        """The settings whose :meth:`as_dict` this is."""
+        paths = {name: Path(plain[name]) for name in ("model", "tissue") if plain[name] is not None}
+        return cls(**plain | paths | {"export": tuple(plain["export"])})
 
 
 def read_settings(config: Path | None, given: dict[str, Any]) -> RunSettings:
