@@ -11,7 +11,7 @@ from PIL import Image
 
 from wsi_cam.errors import SlideError
 from wsi_cam.geometry import Affine, Level, Level0, Mpp, Size, Thumbnail
-from wsi_cam.loader import PatchReader, ReadingReport, read_batches
+from wsi_cam.loader import PatchReader, ReadAhead, read_batches
 from wsi_cam.tiling.patch_plan import PatchPlan, plan_patches
 from wsi_cam.tiling.tissue import TissueMask
 
@@ -60,7 +60,7 @@ def all_images(
     slide: PictureSlide, plan: PatchPlan, batch_size: int = 7, num_workers: int = 2
 ) -> NDArray[np.uint8]:
     reader, images, expected = PatchReader(slide, plan, WHOLE), [], 0
-    for batch in read_batches(reader, plan, batch_size, num_workers, ReadingReport()):
+    for batch in read_batches(ReadAhead(reader, plan, num_workers), batch_size):
         assert batch.start == expected
         assert batch.readable.all()
         expected += len(batch.images)
@@ -133,12 +133,11 @@ def test_it_is_the_antialiased_resize_of_a_well_kept_library() -> None:
 def test_a_damaged_place_costs_only_the_patches_on_it(num_workers: int) -> None:
     slide = PictureSlide(smooth_image(960, 960), damaged=(100, 100, 50, 50))
     plan = plan_for(Size(960, 960), Mpp(1, 1))
-    report = ReadingReport()
-    batches = list(read_batches(PatchReader(slide, plan, WHOLE), plan, 16, num_workers, report))
+    batches = list(read_batches(ReadAhead(PatchReader(slide, plan, WHOLE), plan, num_workers), 16))
     readable = np.concatenate([batch.readable for batch in batches])
     lost = plan.level0_xy[~readable]
     assert lost.tolist() == [[96, 96]]
-    assert report.reasons == ["picture: a tile is damaged"]
+    assert [reason for batch in batches for reason in batch.reasons] == ["picture: a tile is damaged"]
 
 
 def test_an_error_of_ours_in_a_reading_thread_reaches_the_caller() -> None:
@@ -149,4 +148,4 @@ def test_an_error_of_ours_in_a_reading_thread_reaches_the_caller() -> None:
     plan = plan_for(Size(500, 500), Mpp(1, 1))
     broken = Broken(smooth_image(500, 500))
     with pytest.raises(ZeroDivisionError):
-        list(read_batches(PatchReader(broken, plan, WHOLE), plan, 4, 2, ReadingReport()))
+        list(read_batches(ReadAhead(PatchReader(broken, plan, WHOLE), plan, 2), 4))

@@ -245,7 +245,7 @@ def test_one_damaged_tile_costs_its_patches_and_not_the_slide(tmp_path: Path) ->
     with path.open("r+b") as file:
         file.seek(offset)
         file.write(bytes(count))
-    result = explain_slide(path, tmp_path / "out", classifier())
+    result = explain_slide(path, tmp_path / "out", classifier(), RunSettings(max_unread=0.2))
     assert 1 <= result.n_unread <= 9
     assert result.n_patches == 48
     record = json.loads((result.folder / "slide.json").read_text())

@@ -40,6 +40,10 @@ class OutputError(WsiCamError, OSError):
     """A result cannot be written or read back."""
 
 
+class Interrupted(WsiCamError, RuntimeError):
+    """A run was asked to stop and did; what it has is kept, and the same command goes on from there."""
+
+
 def one_line(error: BaseException) -> str:
     """The message of an error without line breaks, which file names and decoders may bring in."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -12,10 +12,11 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,26 +40,28 @@ class PatchBatch:
     """Patches ``start`` to ``start + n`` of a plan.
 
     ``images`` is uint8 (n, s, s, 3) RGB at the model's size and spacing; ``readable`` is bool
-    (n,), and where it is False the image is white and means nothing.
+    (n,), and where it is False the image is white and means nothing. ``reasons`` say why, one for
+    each block that failed and was not heard of before this batch.
     """
 
     start: int
     images: NDArray[np.uint8]
     readable: NDArray[np.bool_]
+    reasons: tuple[str, ...] = ()
 
 
-@dataclass
-class ReadingReport:
-    """Seconds that the network waited for pixels."""
+@dataclass(frozen=True)
+class Block:
+    """Neighbouring patches that were read together; ``reason`` says why not all of them could be.
 
-    waited: float = 0.0
-    reasons: list[str] = field(default_factory=list)
-    """Why patches could not be read, one line for each block that failed."""
+    ``began`` and ``ended`` are seconds on the clock of ``time.perf_counter``.
+    """
 
-    @property
-    def distinct_reasons(self) -> list[str]:
-        """The first few in a fixed order, whichever thread met them first."""
-        return sorted(set(self.reasons))[:5]
+    images: NDArray[np.uint8]
+    readable: NDArray[np.bool_]
+    reason: str
+    began: float
+    ended: float
 
 
 class PatchReader:
@@ -125,63 +128,95 @@ def default_workers() -> int:
     return max(1, min(8, (os.cpu_count() or 1) // 2))
 
 
-def read_batches(
-    reader: PatchReader,
-    plan: PatchPlan,
-    batch_size: int,
-    num_workers: int,
-    report: ReadingReport,
-) -> Iterator[PatchBatch]:
-    """All patches of the plan in its order, ``batch_size`` at a time (the last batch may be shorter).
+class ReadAhead:
+    """The blocks of a plan in its order, read by threads ahead of whoever takes them.
 
-    ``num_workers`` threads read ahead, by at most two blocks each; 0 reads in the calling
-    thread. A block that cannot be read is read again patch by patch, so that
-    only the patches on the damaged place are lost.
+    Reading begins at once, one block for each of the ``num_workers`` threads; when the first is asked for it
+    runs ahead by two blocks for each. So what is read beforehand takes half the memory of reading in full
+    swing. With 0 threads a block is read when it is asked for, by who asks.
+
+    ``start`` is the first patch that is wanted. Its block is read whole and cut, so that every patch
+    has the pixels that it has when the plan is read from its beginning.
     """
-    blocks = _read_ahead(_block_tasks(reader, plan, report), num_workers, report)
-    images: list[NDArray[np.uint8]] = []
-    readable: list[NDArray[np.bool_]] = []
-    start = held = 0
-    for block_images, block_readable in blocks:
-        images.append(block_images)
-        readable.append(block_readable)
-        held += len(block_images)
-        if held < batch_size:
-            continue
-        all_images, all_readable = np.concatenate(images), np.concatenate(readable)
-        whole = held - held % batch_size
-        for at in range(0, whole, batch_size):
-            stop = at + batch_size
-            yield PatchBatch(start + at, all_images[at:stop], all_readable[at:stop])
-        images, readable = [all_images[whole:]], [all_readable[whole:]]
-        start, held = start + whole, held - whole
-    if held:
-        yield PatchBatch(start, np.concatenate(images), np.concatenate(readable))
+
+    def __init__(self, reader: PatchReader, plan: PatchPlan, num_workers: int, start: int = 0) -> None:
+        self.start = start
+        self.waited = 0.0
+        """Seconds that whoever takes the blocks had to wait for one."""
+        self._reader, self._plan, self._num_workers = reader, plan, num_workers
+        self._to_read = (block for block in plan.blocks() if block.stop > start)
+        self._pool: ThreadPoolExecutor | None = None
+        self._ahead: deque[Future[Block]] = deque()
+        self._began = self._ended = time.perf_counter()
+        self._busy = 0.0
+        if num_workers:
+            self._pool = ThreadPoolExecutor(num_workers, thread_name_prefix="wsi_cam-read")
+            self._run_ahead(num_workers)
+
+    def __iter__(self) -> Iterator[Block]:
+        """To be gone through once."""
+        if self._pool is None:
+            for block in self._to_read:
+                yield self._noted(_read_block(self._reader, self._plan, block, self.start))
+            return
+        while self._run_ahead(2 * self._num_workers):
+            yield self._noted(self._ahead.popleft())
+
+    @property
+    def reading_waited(self) -> float:
+        """Seconds that threads had nothing to do because nobody took what they had read, all added up."""
+        return max(0.0, self._num_workers * (self._ended - self._began) - self._busy)
+
+    def close(self) -> None:
+        """Wait for the blocks that are being read, and forget all others. Calling it again does nothing."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+        self._ahead.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _run_ahead(self, blocks: int) -> bool:
+        """Have ``blocks`` blocks in reading, or as many as there are; False where none is left."""
+        assert self._pool is not None
+        for block in islice(self._to_read, blocks - len(self._ahead)):
+            self._ahead.append(self._pool.submit(_read_block, self._reader, self._plan, block, self.start))
+        return bool(self._ahead)
+
+    def _noted(self, coming: Block | Future[Block]) -> Block:
+        """The block once it is there, its times entered."""
+        if isinstance(coming, Block):
+            block = coming
+            self.waited += block.ended - block.began
+        else:
+            asked = time.perf_counter()
+            block = coming.result()
+            self.waited += time.perf_counter() - asked
+        self._busy += block.ended - block.began
+        self._ended = max(self._ended, block.ended)
+        return block
 
 
-Block = tuple[NDArray[np.uint8], NDArray[np.bool_]]
-
-
-def _block_tasks(
-    reader: PatchReader, plan: PatchPlan, report: ReadingReport
-) -> Iterator[Callable[[], Block]]:
-    for block in plan.blocks():
-        indices = np.arange(block.start, block.stop)
-
-        def task(indices: NDArray[np.int64] = indices) -> Block:
-            return _read_block(reader, plan, indices, report)
-
-        yield task
-
-
-def _read_block(
-    reader: PatchReader, plan: PatchPlan, indices: NDArray[np.int64], report: ReadingReport
-) -> Block:
+def _read_block(reader: PatchReader, plan: PatchPlan, block: slice, start: int) -> Block:
+    """The patches of a block from ``start`` on; patch by patch where it cannot be read in one."""
+    began = time.perf_counter()
+    indices = np.arange(block.start, block.stop)
+    unwanted, reason = max(0, start - block.start), ""
     try:
-        return reader.read(indices), np.ones(len(indices), np.bool_)
+        images, readable = reader.read(indices)[unwanted:], np.ones(len(indices) - unwanted, np.bool_)
     except SlideError as error:
-        log.debug("block at patch %d: %s; reading its patches one by one", indices[0], error)
-        report.reasons.append(str(error))
+        log.debug("block at patch %d: %s; reading its patches one by one", block.start, error)
+        reason = str(error)
+        images, readable = _read_one_by_one(reader, plan, indices[unwanted:])
+    return Block(images, readable, reason, began, time.perf_counter())
+
+
+def _read_one_by_one(
+    reader: PatchReader, plan: PatchPlan, indices: NDArray[np.int64]
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     images = np.full((len(indices), plan.size_px, plan.size_px, 3), 255, np.uint8)
     readable = np.zeros(len(indices), np.bool_)
     for i in range(len(indices)):
@@ -193,34 +228,30 @@ def _read_block(
     return images, readable
 
 
-def _read_ahead(
-    tasks: Iterator[Callable[[], Block]], num_workers: int, report: ReadingReport
-) -> Iterator[Block]:
-    """Results in the order of the tasks."""
-    if num_workers == 0:
-        for task in tasks:
-            began = time.perf_counter()
-            block = task()
-            report.waited += time.perf_counter() - began
-            yield block
-        return
-    with ThreadPoolExecutor(num_workers, thread_name_prefix="wsi_cam-read") as pool:
-        ahead: deque[Future[Block]] = deque()
-        try:
-            for task in tasks:
-                ahead.append(pool.submit(task))
-                if len(ahead) >= 2 * num_workers:
-                    yield _await(ahead.popleft(), report)
-            while ahead:
-                yield _await(ahead.popleft(), report)
-        finally:
-            # A consumer that stops early must not wait for blocks that nobody wants.
-            for future in ahead:
-                future.cancel()
+def read_batches(blocks: ReadAhead, batch_size: int) -> Iterator[PatchBatch]:
+    """The patches of all blocks, ``batch_size`` at a time (the last batch may be shorter).
 
-
-def _await(future: Future[Block], report: ReadingReport) -> Block:
-    began = time.perf_counter()
-    block = future.result()
-    report.waited += time.perf_counter() - began
-    return block
+    A block that cannot be read is read again patch by patch, so that only the patches on the damaged place
+    are lost.
+    """
+    images: list[NDArray[np.uint8]] = []
+    readable: list[NDArray[np.bool_]] = []
+    reasons: list[str] = []
+    start, held = blocks.start, 0
+    for block in blocks:
+        images.append(block.images)
+        readable.append(block.readable)
+        reasons += [block.reason] if block.reason else []
+        held += len(block.images)
+        if held < batch_size:
+            continue
+        all_images, all_readable = np.concatenate(images), np.concatenate(readable)
+        whole = held - held % batch_size
+        for at in range(0, whole, batch_size):
+            stop = at + batch_size
+            yield PatchBatch(start + at, all_images[at:stop], all_readable[at:stop], tuple(reasons))
+            reasons.clear()
+        images, readable = [all_images[whole:]], [all_readable[whole:]]
+        start, held = start + whole, held - whole
+    if held:
+        yield PatchBatch(start, np.concatenate(images), np.concatenate(readable), tuple(reasons))

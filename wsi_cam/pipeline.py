@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
+from types import TracebackType
+from typing import Any, Self
 
 from wsi_cam.classifiers.bundle import Classifier, load_classifier
-from wsi_cam.errors import ModelError, SlideError
 from wsi_cam.heatmap.store import HeatmapStore, open_heatmap
-from wsi_cam.inference import ExplainedBatch, PatchExplainer, PendingBatch
+from wsi_cam.inference import PatchExplainer
 from wsi_cam.inputs import safe_name
-from wsi_cam.loader import PatchBatch, PatchReader, ReadingReport, default_workers, read_batches
+from wsi_cam.loader import PatchReader, ReadAhead, default_workers
 from wsi_cam.run_folder import RunFolder, SlideFolder, write_json
 from wsi_cam.settings import RunSettings
 from wsi_cam.slide_run.heatmaps import SlideHeatmaps
 from wsi_cam.slide_run.job import NothingToClassify, SlideJob, prepare_job
-from wsi_cam.slide_run.ledger import Ledger
+from wsi_cam.slide_run.journal import Journal, plan_digest
+from wsi_cam.slide_run.looking import PatchesDone, ShouldStop, Stopwatch, look_at_patches
 from wsi_cam.slide_run.outputs import write_failure_picture, write_outputs
 from wsi_cam.slide_run.record import provenance, slide_record
 from wsi_cam.slides.slide import open_slide
-
-#: Called with patches done and patches planned.
-PatchesDone = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,12 @@ class SlideResult:
     """Mean of the ten highest calibrated probabilities of the target class, 0 to 1."""
     n_patches: int
     n_unread: int
+    resumed_at: int = 0
+    """Patches that an earlier run, which did not come to its end, had seen already."""
+    waited_for_reading: float = 0.0
+    """Seconds that the network waited for pixels."""
+    reading_waited: float = 0.0
+    """Seconds that reading threads waited for the network, added up."""
 
     @property
     def probability(self) -> HeatmapStore:
@@ -49,19 +53,42 @@ class SlideResult:
         return open_heatmap(SlideFolder(self.folder).evidence_zarr)
 
 
-@dataclass
-class Stopwatch:
-    """Seconds by stage, for ``timing.json``."""
+@dataclass(eq=False)
+class PreparedSlide:
+    """A slide that is open, planned and being read; made by :func:`prepare_slide`.
 
-    seconds: dict[str, float] = field(default_factory=dict)
+    It holds the file, threads and read blocks until it is closed, which :func:`explain_prepared` does.
+    """
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+    job: SlideJob
+    folder: RunFolder
+    reading: ReadAhead
+    journal: Journal
+    common: dict[str, Any]
+    """What ``slide.json`` and the heatmaps say alike."""
+    identity: Mapping[str, Any]
+    watch: Stopwatch
+    _open: ExitStack = field(repr=False)
+
+    @property
+    def sample_id(self) -> str:
+        return self.job.sample_id
+
+    @property
+    def n_patches(self) -> int:
+        return len(self.job.plan)
+
+    def close(self) -> None:
+        """Stop reading and close the slide. Calling it again does nothing."""
+        self._open.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 def explain_slide(
@@ -72,46 +99,23 @@ def explain_slide(
     *,
     sample_id: str | None = None,
     progress: PatchesDone | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> SlideResult:
     """Classify and explain the tissue of one slide into ``output/slides/<sample_id>/``.
 
     Without a ``classifier``, the one that ``settings.model`` names is loaded (the bundled one where it
     names none); for many slides make a ``PatchExplainer`` once, with :func:`make_explainer`. The folder
-    appears when everything in it is written; an older one is replaced.
+    appears when everything in it is written; an older one is replaced. A call that was
+    interrupted or killed, or could not write, left a journal: the same call goes on from there.
 
     Raises a WsiCamError: SlideError, SpacingError, TissueError (its picture is then in
-    ``output/failed/``), ModelError, SettingsError or OutputError.
+    ``output/failed/``), ModelError, SettingsError, OutputError, or Interrupted when ``should_stop``,
+    which is asked after every batch, says so.
     """
     settings = settings or RunSettings()
     explainer = classifier if isinstance(classifier, PatchExplainer) else make_explainer(settings, classifier)
-    folder, sample_id = RunFolder(Path(output)), safe_name(sample_id or Path(path).stem)
-    folder.prepare()
-    watch = Stopwatch()
-    # Absolute, for the record: exports find the slide again from any folder.
-    path = Path(path).absolute()
-    with open_slide(path, reader=settings.reader, mpp=settings.mpp, series=settings.series) as slide:
-        try:
-            with watch.stage("tissue"):
-                job = prepare_job(sample_id, slide, explainer, settings)
-        except NothingToClassify as error:
-            write_failure_picture(folder.failed_tissue_png(sample_id), slide, error)
-            raise
-        with folder.publishing(sample_id) as building:
-            common = provenance(job)
-            report = ReadingReport()
-            ledger = _look(job, building, common, watch, report, progress or (lambda done, planned: None))
-            record = slide_record(job, ledger, common, report.distinct_reasons)
-            with watch.stage("export"):
-                write_outputs(job, ledger, record, building)
-            write_json(building.timing_json, _timing(job, watch))
-            write_json(building.slide_json, record)
-    return SlideResult(
-        sample_id,
-        folder.slide(sample_id).path,
-        score=ledger.score(job.target_index),
-        n_patches=len(job.plan),
-        n_unread=ledger.n_unread,
-    )
+    prepared = prepare_slide(path, output, explainer, settings, sample_id=sample_id)
+    return explain_prepared(prepared, progress, should_stop)
 
 
 def make_explainer(settings: RunSettings, classifier: Classifier | None = None) -> PatchExplainer:
@@ -120,67 +124,105 @@ def make_explainer(settings: RunSettings, classifier: Classifier | None = None) 
     return PatchExplainer(classifier, settings.target_layer, batch_size=settings.batch_size)
 
 
-def _look(
-    job: SlideJob,
-    building: SlideFolder,
-    common: dict[str, object],
-    watch: Stopwatch,
-    report: ReadingReport,
-    progress: PatchesDone,
-) -> Ledger:
-    """Every patch once through the network, its answer into the ledger and both heatmaps."""
-    plan, slide = job.plan, job.slide
-    ledger = Ledger(plan, job.class_names, keep=job.settings.top_patches)
-    heatmaps = SlideHeatmaps(job, building.probability_zarr, building.evidence_zarr, common)
-    reader = PatchReader(slide, plan, plan.level_to_level0)
-    workers = default_workers() if job.settings.num_workers is None else job.settings.num_workers
-    progress(0, len(plan))
-    batches = read_batches(reader, plan, job.explainer.batch_size, workers, report)
-    for batch, seen in _explained(batches, job.explainer, watch):
-        with watch.stage("stitching"):
-            if not np.isfinite(seen.logits).all():
-                raise ModelError(
-                    f"{job.card.name}: the network gives no finite numbers; are its weights whole?"
-                )
-            # What could not be read was not seen: no number may come of its white stand-in.
-            seen.probabilities[~batch.readable] = np.nan
-            seen.evidence[~batch.readable] = np.nan
-            ledger.enter(batch.start, seen.probabilities, seen.evidence)
-            heatmaps.add(batch.start, seen.probabilities, seen.evidence)
-        progress(batch.start + len(batch.images), len(plan))
-    watch.seconds["waited for reading"] = report.waited
-    if ledger.n_unread == len(plan):
-        raise SlideError(
-            f"{slide.info.path}: no patch can be read ({report.reasons[0]}); is the file complete?"
+def prepare_slide(
+    path: str | Path,
+    output: str | Path,
+    explainer: PatchExplainer,
+    settings: RunSettings,
+    *,
+    sample_id: str | None = None,
+    identity: Mapping[str, Any] | None = None,
+) -> PreparedSlide:
+    """Open a slide, find its tissue, plan its patches and begin to read the first ones in threads.
+
+    It does not use the network, so one slide can be prepared while another is explained. What is read
+    beforehand is one block for each reading thread. ``identity`` says what the result is made of (made
+    here where it is None): the journal of an earlier run is gone on with only where it has the same.
+
+    Raises as :func:`explain_slide`; nothing is left open then.
+    """
+    folder, sample_id = RunFolder(Path(output)), safe_name(sample_id or Path(path).stem)
+    folder.prepare()
+    watch = Stopwatch()
+    # Absolute, for the record: exports find the slide again from any folder.
+    path = Path(path).absolute()
+    with ExitStack() as stack:
+        slide = stack.enter_context(
+            open_slide(path, reader=settings.reader, mpp=settings.mpp, series=settings.series)
         )
-    with watch.stage("stitching"):
-        heatmaps.finish()
-    return ledger
+        try:
+            with watch.stage("tissue"):
+                job = prepare_job(sample_id, slide, explainer, settings)
+        except NothingToClassify as error:
+            write_failure_picture(folder.failed_tissue_png(sample_id), slide, error)
+            raise
+        common = provenance(job)
+        identity = identity or _identity(common)
+        folder.settle(sample_id)
+        journal = Journal(
+            folder.growing(sample_id).journal,
+            {"identity": identity["hash"], "plan": plan_digest(job.plan), "batch_size": explainer.batch_size},
+            len(job.class_names),
+            job.plan.map_cells,
+        )
+        workers = default_workers() if settings.num_workers is None else settings.num_workers
+        reader = PatchReader(slide, job.plan, job.plan.level_to_level0)
+        reading = stack.enter_context(ReadAhead(reader, job.plan, workers, start=journal.patches))
+        return PreparedSlide(job, folder, reading, journal, common, identity, watch, stack.pop_all())
 
 
-def _explained(
-    batches: Iterator[PatchBatch], explainer: PatchExplainer, watch: Stopwatch
-) -> Iterator[tuple[PatchBatch, ExplainedBatch]]:
-    """Each batch with its answer; a GPU has the next batch already while the last one is stitched."""
-    under_way: tuple[PatchBatch, PendingBatch] | None = None
-    for batch in batches:
-        with watch.stage("network"):
-            submitted = explainer.submit(batch.images)
-        if under_way:
-            with watch.stage("network"):
-                seen = under_way[1].result()
-            yield under_way[0], seen
-        under_way = batch, submitted
-    if under_way:
-        with watch.stage("network"):
-            seen = under_way[1].result()
-        yield under_way[0], seen
+def explain_prepared(
+    prepared: PreparedSlide, progress: PatchesDone | None = None, should_stop: ShouldStop | None = None
+) -> SlideResult:
+    """Look at all patches of a prepared slide and publish what was seen; closes it, whatever happens.
+
+    Raises as :func:`explain_slide`.
+    """
+    job, reading, watch = prepared.job, prepared.reading, prepared.watch
+    with prepared, prepared.folder.publishing(prepared.sample_id) as building:
+        heatmaps = SlideHeatmaps(job, building.probability_zarr, building.evidence_zarr, prepared.common)
+        ledger = look_at_patches(
+            job,
+            reading,
+            prepared.journal,
+            heatmaps,
+            watch,
+            progress or (lambda done, planned: None),
+            should_stop or (lambda: False),
+        )
+        record = slide_record(job, ledger, {"identity": dict(prepared.identity), **prepared.common})
+        with watch.stage("export"):
+            write_outputs(job, ledger, record, building)
+        write_json(building.timing_json, _timing(prepared))
+        write_json(building.slide_json, record)
+    return SlideResult(
+        prepared.sample_id,
+        prepared.folder.slide(prepared.sample_id).path,
+        score=ledger.score(job.target_index),
+        n_patches=len(job.plan),
+        n_unread=ledger.n_unread,
+        resumed_at=prepared.journal.patches,
+        waited_for_reading=reading.waited,
+        reading_waited=reading.reading_waited,
+    )
 
 
-def _timing(job: SlideJob, watch: Stopwatch) -> dict[str, object]:
-    looking = watch.seconds["network"] + watch.seconds["waited for reading"]
+def _identity(common: dict[str, Any]) -> dict[str, Any]:
+    text = json.dumps(common, sort_keys=True)
+    return {"hash": hashlib.sha256(text.encode("ascii")).hexdigest()}
+
+
+def _timing(prepared: PreparedSlide) -> dict[str, Any]:
+    """What ``timing.json`` says: seconds by stage, and who waited for whom."""
+    seconds = prepared.watch.seconds | {
+        "waited for reading": prepared.reading.waited,
+        "reading waited": prepared.reading.reading_waited,
+    }
+    looking = seconds.get("network", 0.0) + prepared.reading.waited
+    looked_at = prepared.n_patches - prepared.journal.patches
     return {
-        "seconds": {name: round(seconds, 3) for name, seconds in watch.seconds.items()},
-        "patches": len(job.plan),
-        "patches_per_second": round(len(job.plan) / looking, 2) if looking > 0 else None,
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "patches": prepared.n_patches,
+        "resumed_at": prepared.journal.patches,
+        "patches_per_second": round(looked_at / looking, 2) if looking > 0 else None,
     }

@@ -2,7 +2,7 @@
 
 A slide's results grow in a hidden folder beside their final place and are renamed into it when
 the last file, ``slide.json``, is written. Whatever stops the process before that leaves no
-folder of the final name.
+folder of the final name; the journal in the hidden one says how far it came.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
-from wsi_cam.errors import OutputError
+from wsi_cam.errors import Interrupted, OutputError, SlideError, WsiCamError, one_line
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,11 @@ class SlideFolder:
     def slide_json(self) -> Path:
         """Identity, provenance, settings, score. Written last: its presence means done."""
         return self.path / "slide.json"
+
+    @property
+    def journal(self) -> Path:
+        """What was seen so far, while the folder grows; a finished one holds none."""
+        return self.path / "journal"
 
     @property
     def timing_json(self) -> Path:
@@ -79,9 +85,8 @@ class RunFolder:
         """Make the folder and see that it can be written. Raises OutputError with the reason."""
         try:
             (self.path / "slides").mkdir(parents=True, exist_ok=True)
-            probe = self.path / ".writable"
-            probe.write_bytes(b"")
-            probe.unlink()
+            with TemporaryFile(dir=self.path):
+                pass
         except OSError as error:
             raise OutputError(
                 f"{self.path}: the output folder cannot be written ({error.strerror}); choose another with -o"
@@ -101,44 +106,100 @@ class RunFolder:
     def is_done(self, sample_id: str) -> bool:
         return self.slide(sample_id).slide_json.is_file()
 
+    def growing(self, sample_id: str) -> SlideFolder:
+        """The hidden folder that a slide's result grows in."""
+        return SlideFolder(self.path / "slides" / f".{sample_id}.partial")
+
+    def settle(self, sample_id: str) -> None:
+        """Bring to its end what a run was killed in while it renamed; to be called before ``is_done``.
+
+        A result that was whole takes its name, and one that was to be replaced and was not takes it back.
+        What still grows stays. No other process may be at work on the slide. Raises OutputError.
+        """
+        final, replaced = self.slide(sample_id).path, self._replaced(sample_id)
+        with self._writing():
+            if self.growing(sample_id).slide_json.is_file():
+                self._give_name(sample_id)
+            elif replaced.exists() and not final.exists():
+                replaced.rename(final)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+    def discard_growing(self, sample_id: str) -> None:
+        """Remove what was begun of a slide and is not wanted any more."""
+        building = self.growing(sample_id)
+        with suppress(OSError):
+            building.slide_json.unlink(missing_ok=True)  # first: half of a folder must not look whole
+        shutil.rmtree(building.path, ignore_errors=True)
+
     @contextmanager
     def publishing(self, sample_id: str) -> Iterator[SlideFolder]:
         """A hidden folder to fill; it takes the final name when the block ends without an error.
 
-        An older result of that name is replaced as a whole; after an error it stays as it was.
+        An older result of that name is replaced as a whole; after an error it stays as it was. The folder is
+        empty at first but for a journal that an earlier run left. It stays, for another run to go
+        on, where this one was interrupted or the file system refused something, and is removed after other
+        errors. Raises OutputError for what the file system refuses.
         """
-        final = self.slide(sample_id).path
-        partial = final.with_name(f".{sample_id}.partial")
-        replaced = final.with_name(f".{sample_id}.replaced")
-        if replaced.exists() and not final.exists():
-            replaced.rename(final)  # a run that was killed between the two renames below
-        for leftover in (partial, replaced):
-            shutil.rmtree(leftover, ignore_errors=True)
+        self.settle(sample_id)
+        building = self.growing(sample_id)
         try:
             with self._writing():
-                partial.mkdir(parents=True)
-            yield SlideFolder(partial)
-            with self._writing():
-                if final.exists():
-                    final.rename(replaced)
-                partial.rename(final)
-        except BaseException:
-            if replaced.exists() and not final.exists():
+                building.path.mkdir(parents=True, exist_ok=True)
+                _remove_all_but(building.journal)
+                yield building
+                self._give_name(sample_id)
+        except BaseException as error:
+            if not _can_go_on_after(error):
+                self.discard_growing(sample_id)
+            raise
+
+    def _give_name(self, sample_id: str) -> None:
+        """The finished folder becomes the slide's. Killed at any moment, ``settle`` can end it."""
+        building, final = self.growing(sample_id), self.slide(sample_id).path
+        replaced = self._replaced(sample_id)
+        building.journal.unlink(missing_ok=True)
+        if final.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+            final.rename(replaced)
+        try:
+            building.path.rename(final)
+        except OSError:
+            if replaced.exists():
                 replaced.rename(final)
-            shutil.rmtree(partial, ignore_errors=True)
             raise
         shutil.rmtree(replaced, ignore_errors=True)
+
+    def _replaced(self, sample_id: str) -> Path:
+        """Where an older result waits for the moment between two renames."""
+        return self.path / "slides" / f".{sample_id}.replaced"
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """What the file system refuses, in our words."""
         try:
             yield
+        except WsiCamError:
+            raise
         except OSError as error:
             raise OutputError(
-                f"{self.path}: cannot be written ({error.strerror or error}); "
+                f"{self.path}: cannot be written ({error.strerror or one_line(error)}); "
                 "free space or mend permissions, then run the same command again"
             ) from error
+
+
+def _can_go_on_after(error: BaseException) -> bool:
+    """Whether the same command, given again, may go on where this error ended a slide."""
+    if isinstance(error, (Interrupted, KeyboardInterrupt, SystemExit)):
+        return True
+    return isinstance(error, OSError) and not isinstance(error, SlideError)
+
+
+def _remove_all_but(kept: Path) -> None:
+    for path in kept.parent.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path != kept:
+            path.unlink()
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from scripts.benchmarks.pairing import alternate, median_ratio
 from tests.make_slides import tissue_image, write_svs
 from wsi_cam.geometry import Affine, Level0, Thumbnail
-from wsi_cam.loader import PatchReader, ReadingReport, read_batches
+from wsi_cam.loader import PatchReader, ReadAhead, read_batches
 from wsi_cam.slides.slide import Slide, open_slide, require_mpp
 from wsi_cam.tiling.patch_plan import plan_patches
 from wsi_cam.tiling.tissue import TissueMask
@@ -80,5 +80,5 @@ def _resized(slide: Slide) -> None:
     levels = [level.to_level0 for level in slide.info.levels]
     plan = plan_patches(tissue, size, mpp, levels, size_px=256, mpp_um=1.0)
     reader = PatchReader(slide, plan, plan.level_to_level0)
-    for _ in read_batches(reader, plan, 16, 0, ReadingReport()):
+    for _ in read_batches(ReadAhead(reader, plan, num_workers=0), 16):
         pass

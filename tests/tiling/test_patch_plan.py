@@ -140,18 +140,6 @@ def test_each_patch_is_planned_once_and_read_block_by_block(case: tuple[TissueMa
 
 @settings(deadline=None)
 @given(plans())
-def test_rows_called_finished_are_touched_by_no_later_block(case: tuple[TissueMask, PatchPlan]) -> None:
-    _, plan = case
-    finished = plan.finished_rows
-    assert (np.diff(finished) >= 0).all()
-    assert finished[-1] == plan.heatmap_size.height
-    for number, block in enumerate(plan.blocks()):
-        later = plan.cell_xy[block.stop :, 1]
-        assert finished[number] == (later.min() if len(later) else plan.heatmap_size.height)
-
-
-@settings(deadline=None)
-@given(plans())
 def test_the_heatmap_covers_the_whole_slide_with_no_cell_to_spare(
     case: tuple[TissueMask, PatchPlan],
 ) -> None:

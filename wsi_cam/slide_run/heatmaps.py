@@ -15,6 +15,7 @@ from wsi_cam.heatmap.resample import BandResampler, resampled_grid
 from wsi_cam.heatmap.stitcher import BandStitcher
 from wsi_cam.heatmap.store import HeatmapWriter
 from wsi_cam.slide_run.job import SlideJob
+from wsi_cam.slide_run.journal import SeenBatch
 
 #: Rows without patches, in heights of a patch's map, that a stitcher is not left to hold.
 _LEAP_MAPS = 4
@@ -74,13 +75,12 @@ class SlideHeatmaps:
         self._resamplers.append(resampler)
         return resampler.put
 
-    def add(self, start: int, probabilities: NDArray[np.float32], evidence: NDArray[np.float32]) -> None:
-        """Patches from place ``start`` of the plan: (n, c) and (n, c, rows, columns); NaN: unreadable."""
-        stop = start + len(probabilities)
+    def add(self, seen: SeenBatch) -> None:
+        start, stop = seen.start, seen.stop
         # A stitcher holds all rows between the patches it has: where the plan leaps over glass it is told.
         leaps = np.flatnonzero(np.diff(self._rows_to_come[start:stop]) > _LEAP_MAPS * self._plan.map_cells)
         edges = [0, *(leaps + 1).tolist(), stop - start]
-        for stitcher, maps in zip(self._stitchers, (probabilities, evidence), strict=True):
+        for stitcher, maps in zip(self._stitchers, (seen.probabilities, seen.evidence), strict=True):
             for first, last in pairwise(edges):
                 stitcher.finish_above(int(self._rows_to_come[start + first]))
                 stitcher.add(self._plan.cell_xy[start + first : start + last], maps[first:last])

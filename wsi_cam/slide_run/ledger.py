@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_cam.export.tables import OK, PatchTable
+from wsi_cam.slide_run.journal import SeenBatch
 from wsi_cam.tiling.patch_plan import PatchPlan
 
 #: Status of a patch whose pixels could not be read.
@@ -40,14 +41,15 @@ class Ledger:
         self.probabilities = np.full(shape, np.nan, np.float32)
         self.evidence_max = np.full(shape, np.nan, np.float32)
         self.evidence_mean = np.full(shape, np.nan, np.float32)
+        self._reasons: set[str] = set()
         self._top: list[list[TopPatch]] = [[] for _ in class_names]
 
-    def enter(self, start: int, probabilities: NDArray[np.float32], evidence: NDArray[np.float32]) -> None:
-        """A batch from place ``start``: (n, c) and (n, c, rows, columns), NaN for unreadable patches."""
-        stop = start + len(probabilities)
+    def enter(self, seen: SeenBatch) -> None:
+        start, stop, probabilities, evidence = seen.start, seen.stop, seen.probabilities, seen.evidence
         self.probabilities[start:stop] = probabilities
         self.evidence_max[start:stop] = evidence.max(axis=(2, 3))
         self.evidence_mean[start:stop] = evidence.mean(axis=(2, 3), dtype=np.float64)
+        self._reasons.update(seen.reasons)
         readable = np.flatnonzero(~np.isnan(probabilities[:, 0]))
         for c, top in enumerate(self._top):
             best = readable[np.argsort(-probabilities[readable, c], kind="stable")[: self._keep]]
@@ -60,6 +62,11 @@ class Ledger:
     @property
     def n_unread(self) -> int:
         return int(np.isnan(self.probabilities[:, 0]).sum())
+
+    @property
+    def unread_reasons(self) -> list[str]:
+        """Why patches could not be read: the first few reasons in alphabetical order."""
+        return sorted(self._reasons)[:5]
 
     def top_patches(self, class_index: int) -> list[TopPatch]:
         """The highest first; equals keep their order in the plan."""

@@ -75,8 +75,8 @@ def _effective(job: SlideJob) -> dict[str, Any]:
     }
 
 
-def slide_record(job: SlideJob, ledger: Ledger, common: dict[str, Any], reasons: list[str]) -> dict[str, Any]:
-    """The content of ``slide.json``. ``reasons`` say why patches could not be read."""
+def slide_record(job: SlideJob, ledger: Ledger, common: dict[str, Any]) -> dict[str, Any]:
+    """The content of ``slide.json``."""
     scores = {name: ledger.score(c) for c, name in enumerate(job.class_names)}
     return {
         "sample_id": job.sample_id,
@@ -86,7 +86,11 @@ def slide_record(job: SlideJob, ledger: Ledger, common: dict[str, Any], reasons:
             "rule": f"mean of the {SCORE_PATCHES} highest patch probabilities (of all, where fewer)",
             "of_each_class": scores,
         },
-        "patches": {"planned": len(job.plan), "unread": ledger.n_unread, "unread_reasons": reasons},
+        "patches": {
+            "planned": len(job.plan),
+            "unread": ledger.n_unread,
+            "unread_reasons": ledger.unread_reasons,
+        },
         "export_failures": {},
         "tissue_mm2": job.tissue.area_mm2(job.mpp),
         **common,

@@ -109,14 +109,6 @@ class PatchPlan:
         for start, stop in zip(self.block_starts, [*self.block_starts[1:], len(self)], strict=True):
             yield slice(int(start), int(stop))
 
-    @property
-    def finished_rows(self) -> NDArray[np.int64]:
-        """(blocks,): heatmap rows above which no later block writes, once this block is done."""
-        first_rows = np.minimum.reduceat(self.cell_xy[:, 1], self.block_starts)
-        later = np.append(first_rows[1:], self.heatmap_size.height)
-        finished: NDArray[np.int64] = np.minimum.accumulate(later[::-1])[::-1]
-        return finished
-
 
 def plan_patches(
     tissue: TissueMask,
