@@ -53,18 +53,28 @@ class RowRuns:
         self._ends.append(key + last + 1)
         return last + 1 - start
 
-    def components(self) -> tuple[int, Indices]:
-        """How many connected sets there are, and the number (runs,) of each run's set."""
+    def components(self, corners_connect: bool = False) -> tuple[int, Indices]:
+        """How many connected sets there are, and the number (runs,) of each run's set.
+
+        Pixels hang together by their edges, with ``corners_connect`` by their corners too.
+        """
         starts, ends = self._joined(self._starts), self._joined(self._ends)
-        # Runs of the row above that overlap a run are neighbours in reading order.
-        first = np.searchsorted(ends, starts - self._stride, side="right")
-        stop = np.maximum(np.searchsorted(starts, ends - self._stride, side="left"), first)
+        # Runs of the row above that overlap a run, or touch its ends, are neighbours in reading order.
+        first = np.searchsorted(ends, starts - self._stride, side="left" if corners_connect else "right")
+        stop = np.searchsorted(starts, ends - self._stride, side="right" if corners_connect else "left")
+        stop = np.maximum(stop, first)
         count = stop - first
         below = np.repeat(np.arange(len(starts)), count)
         above = np.arange(len(below)) - np.repeat(np.cumsum(count) - count, count) + np.repeat(first, count)
         links = coo_array((np.ones(len(below), np.bool_), (below, above)), shape=(len(starts), len(starts)))
         total, labels = connected_components(links, directed=False)
         return int(total), labels.astype(np.int64)
+
+    def spans(self) -> tuple[Indices, Indices, Indices]:
+        """(runs,) each: the row, the first column and the column behind the last, in reading order."""
+        starts, ends = self._joined(self._starts), self._joined(self._ends)
+        row, first = np.divmod(starts, self._stride)
+        return row, first, ends - row * self._stride
 
     def run_of(self, row: Indices, column: Indices) -> Indices:
         """The index of the run that holds each inside pixel."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from shapely import Polygon
 
 from wsi_cam.export.contours import Boundary, Outline, RowRuns, outlines
-from wsi_cam.geometry import Affine, Heatmap, Level0, Mpp
+from wsi_cam.geometry import Affine, Heatmap, Level0
 from wsi_cam.heatmap.store import HeatmapStore
 
 
@@ -82,7 +82,7 @@ def find_regions(
                 class_name,
                 _polygon(outline, to_level0),
                 area_mm2,
-                _longest_diameter_mm(to_level0.points(outline.shell), mpp),
+                longest_distance(to_level0.points(outline.shell) * [mpp.x, mpp.y] / 1000),
                 probability_mean=float(means[0, index]),
                 probability_max=float(highest[0, index]),
                 evidence_mean=float(means[1, index]),
@@ -140,8 +140,7 @@ def _polygon(outline: Outline, to_level0: Affine[Heatmap, Level0]) -> Polygon:
     return Polygon(to_level0.points(outline.shell), [to_level0.points(hole) for hole in outline.holes])
 
 
-def _longest_diameter_mm(level0_xy: NDArray[np.float64], mpp: Mpp) -> float:
+def longest_distance(points: NDArray[np.float64]) -> float:
     """The greatest distance between two of the points (n, 2); both lie on the convex hull."""
-    hull = shapely.convex_hull(shapely.multipoints(level0_xy * [mpp.x, mpp.y] / 1000))
-    corners = shapely.get_coordinates(hull)
+    corners = shapely.get_coordinates(shapely.convex_hull(shapely.multipoints(points)))
     return max(float(np.hypot(*(corners - corner).T).max()) for corner in corners)
