@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def plan_cohort(slides: int, seed: int) -> list[Layout]:
-    """Layouts with tumour shares from 0, by way of one patch, to a tenth of the tissue, spread evenly in its log.
+    """Layouts whose tumour goes from one patch to a tenth of the tissue, spread evenly in its logarithm.
 
     Slides without tumour stand between the others. Equal arguments give equal layouts.
     """
@@ -115,9 +115,7 @@ def plan_cohort(slides: int, seed: int) -> list[Layout]:
     return layouts
 
 
-def plan_slide(
-    sample_id: str, n_tissue: int, n_tumour: int, generator: np.random.Generator
-) -> Layout:
+def plan_slide(sample_id: str, n_tissue: int, n_tumour: int, generator: np.random.Generator) -> Layout:
     """One or two round sections of about ``n_tissue`` patches, with foci of ``n_tumour`` in all."""
     sections = int(generator.integers(1, 3))
     parts = []
@@ -136,9 +134,7 @@ def plan_slide(
     return Layout(sample_id, kind, foci)
 
 
-def grow_foci(
-    tissue: NDArray[np.bool_], n_tumour: int, generator: np.random.Generator
-) -> NDArray[np.int64]:
+def grow_foci(tissue: NDArray[np.bool_], n_tumour: int, generator: np.random.Generator) -> NDArray[np.int64]:
     """Connected groups of cells inside the tissue, ``n_tumour`` in all, numbered from 1, 0 elsewhere.
 
     Each group has the size drawn from FOCUS_SIZES, or what is left; groups keep GAP cells apart.
@@ -168,7 +164,11 @@ def grow_foci(
 
 
 def write_cohort(
-    out: Path, layouts: Sequence[Layout], pictures: list[list[NDArray[np.uint8]]], seed: int, marked: bool = False
+    out: Path,
+    layouts: Sequence[Layout],
+    pictures: list[list[NDArray[np.uint8]]],
+    seed: int,
+    marked: bool = False,
 ) -> None:
     """Write slides, truth and tables. ``pictures`` are those of normal tissue and of tumour, 96 x 96 RGB."""
     for folder in ("slides", "truth"):
@@ -190,8 +190,8 @@ def write_cohort(
     _write_csv(out / "truth" / "labels.csv", list(numbers[0]), (row.values() for row in numbers))
     _write_csv(out / "layout.csv", ["sample_id", "column", "row", "kind", "picture"], placed)
     manifest = [
-        (each.sample_id, f"slides/{each.sample_id}.svs", f"patient_{i // SLIDES_PER_PATIENT + 1:03}", each.label)
-        for i, each in enumerate(layouts)
+        (name, f"slides/{name}.svs", f"patient_{i // SLIDES_PER_PATIENT + 1:03}", layout.label)
+        for i, (name, layout) in enumerate((each.sample_id, each) for each in layouts)
     ]
     _write_csv(out / "manifest.csv", ["sample_id", "image_path", "patient_id", "label"], manifest)
     (out / "README.txt").write_text(str(__doc__))

@@ -156,13 +156,13 @@ def label_patches(plan: PatchPlan, regions: Regions, label_region_px: int | None
     side = patch if label_region_px is None else patch * (label_region_px / plan.size_px)
     corner = plan.level0_xy + (patch - side) / 2
     squares = shapely.box(*corner.T, *(corner + side).T)
-    covered = np.stack([_covered(squares, area) for area in regions.values()])
+    covered = np.stack([covered_share(squares, area) for area in regions.values()])
     winners = covered >= MIN_COVERED
     names = [*regions]
     return [names[int(np.argmax(w))] if w.sum() == 1 else "" for w in winners.T]
 
 
-def _covered(squares: NDArray[np.object_], area: shapely.MultiPolygon) -> NDArray[np.float64]:
+def covered_share(squares: NDArray[np.object_], area: shapely.MultiPolygon) -> NDArray[np.float64]:
     """Share of each square that lies in the area."""
     share = np.zeros(len(squares))
     shapely.prepare(area)

@@ -92,7 +92,7 @@ def measure(
     for i in range(n_bootstrap):
         chosen = np.concatenate([members[u] for u in generator.integers(len(members), size=len(members))])
         drawn[i] = quick_measures(probabilities[chosen], labels[chosen])
-    measures = [_with_interval(value, column) for value, column in zip(values, drawn.T, strict=True)]
+    measures = [with_interval(value, column) for value, column in zip(values, drawn.T, strict=True)]
     confusion = confusion_matrix(labels, predicted, labels=classes)
     return Metrics(
         class_names=tuple(class_names),
@@ -137,7 +137,8 @@ def _mean_of_defined(values: Sequence[float]) -> float:
     return float(np.mean(defined)) if defined else np.nan
 
 
-def _with_interval(value: float, drawn: NDArray[np.float64]) -> Measure:
+def with_interval(value: float, drawn: NDArray[np.float64]) -> Measure:
+    """``value`` with the 2.5th and 97.5th percentile of what resamples gave; NaN among them do not count."""
     defined = drawn[~np.isnan(drawn)]
     low, high = np.percentile(defined, [2.5, 97.5]) if len(defined) else (np.nan, np.nan)
     return Measure(float(value), float(low), float(high))

@@ -1,0 +1,1 @@
+"""How well finished slides match what is known of them."""
