@@ -104,3 +104,14 @@ def test_any_names_give_unique_ids_that_stay_in_their_folder(names: list[str]) -
 def test_device_names_of_windows_are_avoided() -> None:
     assert safe_name("con") != "con"
     assert safe_name("../../etc/passwd") == "etc_passwd"
+
+
+def test_what_is_named_like_a_slide_and_is_none_is_taken_so_that_its_reason_is_recorded(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "empty_folder.svs").mkdir()
+    inside = touch(tmp_path / "folder.svs" / "slide.svs")
+    (tmp_path / "to_nothing.svs").symlink_to(tmp_path / "gone.svs")
+    assert [entry.path.name for entry in collect_inputs([tmp_path])] == [
+        "empty_folder.svs", inside.name, "to_nothing.svs",
+    ]  # fmt: skip

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsi_cam.errors import SettingsError
-from wsi_cam.slides.slide import is_slide
+from wsi_cam.slides.slide import SLIDE_SUFFIXES, is_slide
 
 #: Other names under which the field's manifests keep the same columns.
 _COLUMN_NAMES = {
@@ -80,7 +80,9 @@ def _search(folder: Path) -> list[Path]:
         if is_slide(entry):
             slides.append(entry)
         elif entry.is_dir() and not entry.is_symlink():
-            slides += _search(entry)
+            # A folder that is named like a slide and holds none is taken for one: opening it says why not.
+            named_like_one = [entry] if entry.suffix.lower() in SLIDE_SUFFIXES else []
+            slides += _search(entry) or named_like_one
     return slides
 
 

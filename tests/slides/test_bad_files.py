@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import struct
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from tests.hostile.make_hostile import write_four_billion_tiles
 from tests.make_slides import (
     Image,
     encode_jpeg,
@@ -20,7 +22,8 @@ from tests.make_slides import (
     write_svs,
 )
 from wsi_cam.errors import SlideError
-from wsi_cam.slides.slide import READERS, open_slide
+from wsi_cam.slides.identity import slide_identity
+from wsi_cam.slides.slide import READERS, is_slide, open_slide
 from wsi_cam.slides.tile_decoding import JPEG, RGB, YCBCR, TileCoding
 
 ALL_READERS = ["auto", *READERS]
@@ -71,6 +74,28 @@ def test_a_text_that_calls_itself_a_slide(tmp_path: Path, reader: str) -> None:
 def test_a_folder_that_calls_itself_a_slide(tmp_path: Path, reader: str) -> None:
     (tmp_path / "folder.svs").mkdir()
     assert "folder" in refusal(tmp_path / "folder.svs", reader)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+@pytest.mark.parametrize("name", ["pipe.svs", "pipe.dcm"])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    assert "no ordinary file" in refusal(tmp_path / name)
+    assert is_slide(tmp_path / name)
+    with pytest.raises(SlideError, match="no ordinary file"):
+        slide_identity(tmp_path / name)
+
+
+def test_a_link_to_itself(tmp_path: Path) -> None:
+    (tmp_path / "ring.svs").symlink_to(tmp_path / "ring.svs")
+    assert "symbolic links" in refusal(tmp_path / "ring.svs")
+
+
+def test_tables_of_gigabytes_are_not_read(tmp_path: Path) -> None:
+    """All 2^32 entries of both are there, as holes of a sparse file."""
+    path = write_four_billion_tiles(tmp_path / "sparse.tif")
+    assert path.stat().st_size > 2**35
+    assert "tag 324" in refusal(path)
 
 
 def test_a_reader_that_does_not_exist(tmp_path: Path, image: Image) -> None:

@@ -87,4 +87,5 @@ def test_a_search_of_folders_goes_by_names_elsewhere(tmp_path: Path) -> None:
     assert [path.name for path in sorted(tmp_path.iterdir()) if is_slide(path)] == [
         "a.svs", "b.NDPI", "c.tiff", "d.mrxs",
     ]  # fmt: skip
-    assert not is_slide(tmp_path / "gone.svs")
+    (tmp_path / "to_nothing.svs").symlink_to(tmp_path / "gone.svs")
+    assert is_slide(tmp_path / "to_nothing.svs")  # opening it says what is wrong

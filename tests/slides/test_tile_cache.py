@@ -39,14 +39,22 @@ def test_the_least_recently_used_tile_goes_first() -> None:
     assert decoded == [1, 2, 3, 2]
 
 
-def test_a_tile_that_no_neighbour_wants_or_that_is_too_large_is_not_kept() -> None:
+def test_a_tile_that_is_too_large_is_not_kept() -> None:
     cache, decoded = TileCache(99), []
     for _ in range(2):
         cache.get("large", lambda: decoded.append(1) or tile(1))  # type: ignore[func-returns-value]
-    roomy = TileCache(1000)
-    for _ in range(2):
-        roomy.get("once", lambda: decoded.append(2) or tile(2), keep=False)  # type: ignore[func-returns-value]
-    assert decoded == [1, 1, 2, 2]
+    assert decoded == [1, 1]
+    assert cache.peek("large") is None
+
+
+def test_a_kept_tile_is_at_hand_and_safe_from_whoever_gets_it() -> None:
+    cache = TileCache(1000)
+    assert cache.peek("tile") is None
+    cache.get("tile", lambda: tile(5))
+    kept = cache.peek("tile")
+    assert kept is not None
+    with pytest.raises(ValueError, match="read-only"):
+        kept[0] = 0
 
 
 def test_threads_that_ask_together_share_one_decoding() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from wsi_cam.errors import SlideError
 from wsi_cam.slides.dicom_series import files_of_series
+from wsi_cam.slides.slide import check_path
 
 _END = 2**20
 _SAMPLE, _SAMPLES = 2**10, 64
@@ -21,6 +22,7 @@ def slide_identity(path: Path) -> dict[str, int | str]:
     folder beside an ``.mrxs``) has the hash of the sorted hashes of its files, so names do not matter.
     Raises SlideError where a file cannot be read.
     """
+    check_path(path)
     files = _files(path)
     size, digests = 0, []
     try:

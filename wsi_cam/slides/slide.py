@@ -6,6 +6,7 @@ A new kind of file is one new module, one line in :data:`READERS` and one subcla
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -147,7 +148,7 @@ def open_slide(
         )
     if reader != "auto" and reader not in READERS:
         raise SlideError(f"{path}: there is no reader {reader!r}; choose auto, {', '.join(READERS)}")
-    _check_path(path)
+    check_path(path)
     if reader == "auto":
         return _open_with_the_best(path, series, spacing)
     return READERS[reader](path, series, spacing)
@@ -157,25 +158,32 @@ def is_slide(path: Path) -> bool:
     """Whether a search of folders should take this path for one slide; the file is opened for DICOM only.
 
     A folder is a slide where its DICOM files are of one series. Where they are of several, the first
-    file of each series stands for it.
+    file of each series stands for it. What has the name of a slide and cannot be one (a link to nothing, a
+    pipe) is taken too: opening it says what is wrong, leaving it out would say nothing.
     """
     if path.is_dir():
         return path.suffix.lower() not in SLIDE_SUFFIXES and len(series_in_folder(path)) == 1
-    if path.suffix.lower() == ".dcm":
+    if path.suffix.lower() == ".dcm" and path.is_file():
         uid = series_uid(path)
         return uid is not None and series_in_folder(path.parent)[uid][0].name == path.name
-    return path.suffix.lower() in SLIDE_SUFFIXES and path.is_file()
+    return path.suffix.lower() in SLIDE_SUFFIXES
 
 
-def _check_path(path: Path) -> None:
-    """The plain mistakes, each in its own words."""
+def check_path(path: Path) -> None:
+    """The plain mistakes, each in its own words: raises SlideError for what is no file that can be read."""
     try:
-        is_folder, size = path.is_dir(), path.stat().st_size
+        status = path.stat()
+        is_folder, size = stat.S_ISDIR(status.st_mode), status.st_size
+        if not (is_folder or stat.S_ISREG(status.st_mode)):
+            # Looked at before it is opened: opening a pipe waits for somebody who writes into it.
+            raise SlideError(f"{path}: this is no ordinary file but a pipe or a device; name a slide's file")
         if not is_folder:
             with path.open("rb"):
                 pass
     except FileNotFoundError as error:
         raise SlideError(f"{path}: there is no such file; check the path") from error
+    except SlideError:
+        raise
     except OSError as error:
         raise SlideError(
             f"{path}: cannot be read ({error.strerror or error}); check its permissions"

@@ -74,7 +74,9 @@ def _average(
             means = _interval_means(rows.swapaxes(0, 1), edges_x[left : right + 1] - x0).swapaxes(0, 1)
             picture[top:bottom, left:right] = means.round().clip(0, 255)
     if not any_read:
-        raise SlideError(f"{slide.info.path}: nothing of level {number} can be read; copy the file again")
+        path = slide.info.path
+        cause = damaged[0].removeprefix(f"{path}: ")
+        raise SlideError(f"{path}: nothing of level {number} can be read ({cause}); copy the file again")
     if damaged:
         more = f" (and {len(damaged) - 1} places more)" if len(damaged) > 1 else ""
         log.warning("%s%s; white on the small picture of the slide", damaged[0], more)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from pathlib import Path
 
@@ -21,6 +22,10 @@ PARSING_ERRORS = (
 _NEEDED_TAGS = {254, *range(256, 260), 262, 270, 273, *range(277, 280), 284, 317, *range(322, 326), 330, 347}
 
 
+#: Of one tag: the tile offsets of a slide of a million pixels a side.
+_LARGEST_TAG_BYTES = 2**27
+
+
 class NotForThisReaderError(SlideError):
     """The file may be a good slide, but not one that the TIFF reader reads (exactly)."""
 
@@ -30,6 +35,21 @@ class NotForThisReaderError(SlideError):
 
     def __reduce__(self) -> tuple[type[NotForThisReaderError], tuple[Path, str]]:
         return type(self), (self.path, self.reason)
+
+
+class TagReader(io.BufferedReader):
+    """A TIFF opened for its tags: what is larger than the tags of any slide is refused before it is read.
+
+    A sparse file holds 64 GiB of tile offsets at no cost, and tifffile reads them before it can be asked.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= _LARGEST_TAG_BYTES:
+            raise tifffile.TiffFileError(f"a tag claims {size} bytes")
+        return super().read(size)
 
 
 def check_chain(path: Path, tiff: tifffile.TiffFile) -> None:

@@ -22,6 +22,7 @@ from wsi_cam.slides.slide import LARGEST_TILE_BYTES
 from wsi_cam.slides.tiff_checks import (
     PARSING_ERRORS,
     NotForThisReaderError,
+    TagReader,
     begins_like_tiff,
     check_chain,
     check_tags,
@@ -82,7 +83,7 @@ def read_layout(path: Path, series: int | None = None) -> TiffLayout:
     """
     with tifffile_kept_quiet():
         try:
-            with tifffile.TiffFile(path) as tiff:
+            with TagReader(path) as stream, tifffile.TiffFile(stream) as tiff:
                 _refuse_what_others_read(path, tiff)
                 check_chain(path, tiff)
                 check_tags(path, tiff)
