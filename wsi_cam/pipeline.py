@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,6 +14,7 @@ from wsi_cam.heatmap.store import HeatmapStore, open_heatmap
 from wsi_cam.inference import PatchExplainer
 from wsi_cam.inputs import safe_name
 from wsi_cam.loader import PatchReader, ReadAhead, default_workers
+from wsi_cam.result_identity import RECORD_KEY, identity_of
 from wsi_cam.run_folder import RunFolder, SlideFolder, write_json
 from wsi_cam.settings import RunSettings
 from wsi_cam.slide_run.heatmaps import SlideHeatmaps
@@ -62,11 +61,9 @@ class PreparedSlide:
 
     job: SlideJob
     folder: RunFolder
-    reading: ReadAhead
-    journal: Journal
-    common: dict[str, Any]
-    """What ``slide.json`` and the heatmaps say alike."""
     identity: Mapping[str, Any]
+    journal: Journal
+    reading: ReadAhead
     watch: Stopwatch
     _open: ExitStack = field(repr=False)
 
@@ -156,19 +153,18 @@ def prepare_slide(
         except NothingToClassify as error:
             write_failure_picture(folder.failed_tissue_png(sample_id), slide, error)
             raise
-        common = provenance(job)
-        identity = identity or _identity(common)
+        identity = identity or identity_of(path, explainer, settings)
         folder.settle(sample_id)
         journal = Journal(
             folder.growing(sample_id).journal,
-            {"identity": identity["hash"], "plan": plan_digest(job.plan), "batch_size": explainer.batch_size},
+            {"identity": identity, "plan": plan_digest(job.plan)},
             len(job.class_names),
             job.plan.map_cells,
         )
         workers = default_workers() if settings.num_workers is None else settings.num_workers
         reader = PatchReader(slide, job.plan, job.plan.level_to_level0)
         reading = stack.enter_context(ReadAhead(reader, job.plan, workers, start=journal.patches))
-        return PreparedSlide(job, folder, reading, journal, common, identity, watch, stack.pop_all())
+        return PreparedSlide(job, folder, identity, journal, reading, watch, stack.pop_all())
 
 
 def explain_prepared(
@@ -179,8 +175,9 @@ def explain_prepared(
     Raises as :func:`explain_slide`.
     """
     job, reading, watch = prepared.job, prepared.reading, prepared.watch
+    common = provenance(job, prepared.identity)
     with prepared, prepared.folder.publishing(prepared.sample_id) as building:
-        heatmaps = SlideHeatmaps(job, building.probability_zarr, building.evidence_zarr, prepared.common)
+        heatmaps = SlideHeatmaps(job, building.probability_zarr, building.evidence_zarr, common)
         ledger = look_at_patches(
             job,
             reading,
@@ -190,7 +187,7 @@ def explain_prepared(
             progress or (lambda done, planned: None),
             should_stop or (lambda: False),
         )
-        record = slide_record(job, ledger, {"identity": dict(prepared.identity), **prepared.common})
+        record = slide_record(job, ledger, {RECORD_KEY: prepared.identity, **common})
         with watch.stage("export"):
             write_outputs(job, ledger, record, building)
         write_json(building.timing_json, _timing(prepared))
@@ -205,11 +202,6 @@ def explain_prepared(
         waited_for_reading=reading.waited,
         reading_waited=reading.reading_waited,
     )
-
-
-def _identity(common: dict[str, Any]) -> dict[str, Any]:
-    text = json.dumps(common, sort_keys=True)
-    return {"hash": hashlib.sha256(text.encode("ascii")).hexdigest()}
 
 
 def _timing(prepared: PreparedSlide) -> dict[str, Any]:

@@ -5,6 +5,7 @@ No times and no durations: equal work gives equal files.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,14 +13,13 @@ import torch
 from wsi_cam.settings import RunSettings
 from wsi_cam.slide_run.job import SlideJob
 from wsi_cam.slide_run.ledger import SCORE_PATCHES, Ledger
-from wsi_cam.slides.identity import slide_identity
 from wsi_cam.versions import installed_versions
 
 
-def provenance(job: SlideJob) -> dict[str, Any]:
-    """Slide identity, model, settings asked for and in effect, and versions."""
+def provenance(job: SlideJob, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Slide, model, settings asked for and in effect, and versions; ``identity`` is the result's."""
     return {
-        "slide": {**job.slide.info.as_dict(), "identity": slide_identity(job.slide.info.path)},
+        "slide": {**job.slide.info.as_dict(), "identity": identity["slide"]},
         "model": {
             "name": job.card.name,
             "bundle_hash": job.explainer.classifier.bundle_hash,
