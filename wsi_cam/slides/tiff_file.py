@@ -31,16 +31,23 @@ class TiffFile:
         self._seeking = threading.Lock()
         self._cache = TileCache(_CACHE_BYTES)
 
-    def tile(self, level: int, column: int, row: int, keep: bool = True) -> NDArray[np.uint8]:
-        """RGB (height, width, 3) of one tile, white where it was never written; shared, not to be written to.
+    def tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
+        """RGB (height, width, 3) of one tile, white where it was never written. It is shared.
 
-        ``keep``: whether a neighbouring region will want it too.
+        It is kept for a while, for the neighbouring regions that will want it too.
         Raises OSError for bytes that are not there and one of
         :data:`wsi_cam.slides.tile_decoding.DECODING_ERRORS` for bytes that mean nothing.
         """
         image = self.layout.levels[level]
         index = row * image.columns + column
-        return self._cache.get((level, index), lambda: self._decode(image, index), keep)
+        return self._cache.get((level, index), lambda: self._decode(image, index))
+
+    def tile_used_up(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
+        """As :meth:`tile`, for a region that covers the tile, so that the next one hardly asks for it."""
+        image = self.layout.levels[level]
+        index = row * image.columns + column
+        kept = self._cache.peek((level, index))
+        return self._decode(image, index) if kept is None else kept
 
     def _decode(self, image: StoredImage, index: int) -> NDArray[np.uint8]:
         width, height = image.tile.width, image.tile.height

@@ -61,31 +61,18 @@ class TiffReader:
         """As :meth:`wsi_cam.slides.slide.Slide.read_region`."""
         size = check_region(self._info, level, box)
         part = inside(box, size)
-        whole = part == box
-        pixels = (
-            np.empty((box[3], box[2], 3), np.uint8) if whole else np.full((box[3], box[2], 3), 255, np.uint8)
-        )
         if part is None:
-            return pixels
+            return np.full((box[3], box[2], 3), 255, np.uint8)
         opened = self._file()
-        tile = opened.layout.levels[level].tile
-        left, top, width, height = part
-        right, bottom = left + width, top + height
         try:
-            for row in range(top // tile.height, -(-bottom // tile.height)):
-                y0, y1 = max(row * tile.height, top), min((row + 1) * tile.height, bottom)
-                for column in range(left // tile.width, -(-right // tile.width)):
-                    x0, x1 = max(column * tile.width, left), min((column + 1) * tile.width, right)
-                    # A tile that this region covers will hardly be asked for by the next one.
-                    covered = x1 - x0 == tile.width and y1 - y0 == tile.height
-                    stored = opened.tile(level, column, row, keep=not covered)
-                    pixels[y0 - box[1] : y1 - box[1], x0 - box[0] : x1 - box[0]] = stored[
-                        y0 - row * tile.height : y1 - row * tile.height,
-                        x0 - column * tile.width : x1 - column * tile.width,
-                    ]
+            if part == box:
+                return _read(opened, level, box)
+            pixels = np.full((box[3], box[2], 3), 255, np.uint8)
+            x, y, width, height = part[0] - box[0], part[1] - box[1], part[2], part[3]
+            pixels[y : y + height, x : x + width] = _read(opened, level, part)
+            return pixels
         except (OSError, *DECODING_ERRORS) as error:
             raise region_error(self._info, level, box, error) from error
-        return pixels
 
     def read_associated_image(self, name: str) -> NDArray[np.uint8]:
         """As :meth:`wsi_cam.slides.slide.Slide.read_associated_image`."""
@@ -142,6 +129,28 @@ class TiffReader:
                 except (OSError, *DECODING_ERRORS) as error:
                     cause = f"the first tile of level {level} cannot be decoded: {error}"
                     raise NotForThisReaderError(self._path, cause) from error
+
+
+def _read(opened: TiffFile, level: int, box: PixelBox) -> NDArray[np.uint8]:
+    """A box inside of the level, out of its tiles."""
+    tile = opened.layout.levels[level].tile
+    left, top, width, height = box
+    right, bottom = left + width, top + height
+    if (width, height) == (tile.width, tile.height) and left % width == 0 and top % height == 0:
+        pixels = opened.tile_used_up(level, left // width, top // height)
+        return pixels if pixels.flags.writeable else pixels.copy()
+    pixels = np.empty((height, width, 3), np.uint8)
+    for row in range(top // tile.height, -(-bottom // tile.height)):
+        y0, y1 = max(row * tile.height, top), min((row + 1) * tile.height, bottom)
+        for column in range(left // tile.width, -(-right // tile.width)):
+            x0, x1 = max(column * tile.width, left), min((column + 1) * tile.width, right)
+            covered = x1 - x0 == tile.width and y1 - y0 == tile.height
+            stored = (opened.tile_used_up if covered else opened.tile)(level, column, row)
+            pixels[y0 - top : y1 - top, x0 - left : x1 - left] = stored[
+                y0 - row * tile.height : y1 - row * tile.height,
+                x0 - column * tile.width : x1 - column * tile.width,
+            ]
+    return pixels
 
 
 def _refuse_what_openslide_shows_otherwise(path: Path, layout: TiffLayout) -> None:

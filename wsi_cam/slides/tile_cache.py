@@ -27,11 +27,13 @@ class TileCache:
         self._under_way: dict[Hashable, Future[Tile]] = {}
         self._lock = threading.Lock()
 
-    def get(self, key: Hashable, decode: Callable[[], Tile], keep: bool = True) -> Tile:
-        """The tile of ``key``, decoded in this thread if it has to be. It is shared: do not write to it.
+    def peek(self, key: Hashable) -> Tile | None:
+        """The tile of ``key`` if it is at hand. It is shared, so it cannot be written to."""
+        with self._lock:
+            return self._tiles.get(key)
 
-        ``keep``: whether it will be wanted again.
-        """
+    def get(self, key: Hashable, decode: Callable[[], Tile]) -> Tile:
+        """The tile of ``key``, decoded in this thread if it has to be. Shared as well."""
         with self._lock:
             tile = self._tiles.get(key)
             if tile is not None:
@@ -50,10 +52,10 @@ class TileCache:
                 del self._under_way[key]
             mine.set_exception(error)
             raise
+        tile.setflags(write=False)
         with self._lock:
             del self._under_way[key]
-            if keep:
-                self._keep(key, tile)
+            self._keep(key, tile)
         mine.set_result(tile)
         return tile
 

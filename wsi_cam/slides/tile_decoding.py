@@ -11,6 +11,7 @@ damaged file may claim 65 535 x 65 535 pixels.
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 
@@ -74,7 +75,7 @@ class TileCoding:
             # A JFIF stream is YCbCr by its own definition, whatever the TIFF says about it.
             is_rgb = self.photometric == RGB and not self.is_jfif
             space, out_space = "rgb" if is_rgb else "ycbcr", "rgb"
-        pixels = np.empty((height, width, 3) if self.samples == 3 else (height, width), np.uint8)
+        pixels = _room_for_jpeg((height, width, 3) if self.samples == 3 else (height, width))
 
         def decode_into(pixels: NDArray[np.uint8], data: bytes) -> None:
             # imagecodecs compares the stream's size with that of ``out`` before it decodes.
@@ -83,7 +84,8 @@ class TileCoding:
             )
 
         decode_into(pixels, data)
-        if (pixels[-8:, -8:] == _WITHOUT_DATA).all():
+        # The last sample is looked at first, which costs next to nothing.
+        if pixels.item(-1) == _WITHOUT_DATA and (pixels[-8:, -8:] == _WITHOUT_DATA).all():
             # Short of data, although it was closed with an end marker: then more data are not ignored.
             end, again = data.rindex(_END_OF_IMAGE), np.empty_like(pixels)
             decode_into(again, data[:end] + _MORE_DATA + data[end:])
@@ -121,6 +123,18 @@ class TileCoding:
         if self.predictor == 2:
             return np.cumsum(pixels, axis=1, dtype=np.uint8)
         return pixels
+
+
+def _room_for_jpeg(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """An array that begins 16 bytes after a multiple of 32.
+
+    Rows that begin on such a multiple are written past the caches by libjpeg-turbo (``vmovntdq``), for whom
+    nobody reads at once. Pixels are read at once here: away from it a tile took a fifth less time.
+    """
+    size = math.prod(shape)
+    memory = np.empty(size + 32, np.uint8)
+    start = (16 - memory.__array_interface__["data"][0]) % 32
+    return memory[start : start + size].reshape(shape)
 
 
 _CHROMA = np.arange(256) - 128
