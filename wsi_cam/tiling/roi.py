@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 import shapely
-from numpy.typing import NDArray
 from shapely import MultiPolygon, Polygon
 from shapely.geometry import shape
 
 from wsi_cam.errors import SettingsError, TissueError
 from wsi_cam.geometry import Affine, Box, Level0, Point, Thumbnail
+from wsi_cam.tiling.rasterise import rasterise, rings
 from wsi_cam.tiling.tissue import TissueMask
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def mask_from_polygons(
     from_level0 = to_level0.inverse()
     # Merged, the outlines do not overlap, and one pass over all their rings decides inside and outside.
     merged = shapely.transform(shapely.union_all(polygons), from_level0.points)
-    mask = _rasterise(_rings(merged), thumbnail_shape)
+    mask = rasterise(rings(merged), thumbnail_shape)
     if not mask.any():
         height, width = thumbnail_shape
         slide = to_level0.box(Box(0, 0, width, height))
@@ -141,33 +141,3 @@ def _valid_polygons(geometry: dict[str, Any], name: str) -> list[Polygon]:
     # Making it valid may leave lines and points behind; they hold no area.
     parts = [part for part in shapely.get_parts(valid) if isinstance(part, Polygon | MultiPolygon)]
     return [p for part in parts for p in shapely.get_parts(part) if not p.is_empty]
-
-
-def _rings(geometry: Any) -> list[NDArray[np.float64]]:
-    """The closed outlines (n, 2) of all polygons in ``geometry`` and of their holes."""
-    polygons = [part for part in shapely.get_parts(geometry) if isinstance(part, Polygon)]
-    return [shapely.get_coordinates(ring) for ring in shapely.get_rings(polygons)]
-
-
-def _rasterise(rings: list[NDArray[np.float64]], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Even-odd filling at pixel centres: along a row, each crossing of an outline turns in into out.
-
-    ``rings`` are closed, in pixels; ``size`` is (height, width). Work grows with the length of the outlines
-    in rows, not with area times corners.
-    """
-    height, width = size
-    begin = np.concatenate([ring[:-1] for ring in rings]) if rings else np.empty((0, 2))
-    end = np.concatenate([ring[1:] for ring in rings]) if rings else np.empty((0, 2))
-    low, high = np.minimum(begin[:, 1], end[:, 1]), np.maximum(begin[:, 1], end[:, 1])
-    # The centre of row r lies at r + 0.5; an edge owns its upper end, not its lower one.
-    first = np.clip(np.ceil(low - 0.5), 0, height).astype(np.int64)
-    count = np.clip(np.ceil(high - 0.5), 0, height).astype(np.int64) - first
-    edge = np.repeat(np.arange(len(count)), count)
-    row = np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count) + first[edge]
-    along = (row + 0.5 - begin[edge, 1]) / (end[edge, 1] - begin[edge, 1])
-    x = begin[edge, 0] + along * (end[edge, 0] - begin[edge, 0])
-    column = np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)
-    turns = np.zeros((height, width + 1), np.uint8)
-    np.bitwise_xor.at(turns.reshape(-1), row * (width + 1) + column, 1)
-    inside: NDArray[np.uint8] = np.bitwise_xor.accumulate(turns, axis=1)
-    return inside[:, :width].astype(np.bool_)

@@ -23,11 +23,12 @@ _log = logging.getLogger(__name__)
 Regions = dict[str, MultiPolygon]
 
 
-def read_annotations(path: Path) -> Regions:
+def read_annotations(path: Path, may_be_empty: bool = False) -> Regions:
     """All areas of each class, merged and valid, in level-0 pixels of the image as annotated.
 
     Objects without a class and objects that are no area are passed over with a warning. Raises
-    DataError for a file that cannot be read or holds no area with a class.
+    DataError for a file that cannot be read or holds no area with a class; with ``may_be_empty`` one without
+    any object is an answer too.
     """
     read = _read_asap if path.suffix.lower() == ".xml" else _read_geojson
     polygons: dict[str, list[Polygon]] = {}
@@ -40,7 +41,7 @@ def read_annotations(path: Path) -> Regions:
         polygons.setdefault(class_name, []).extend(areas)
     for reason, count in passed_over.items():
         _log.warning("%s: passed over %d objects %s", path, count, reason)
-    if not polygons:
+    if not polygons and not (may_be_empty and not passed_over):
         raise DataError(f"{path}: no area with a class; give every region its class and export again")
     return {name: _merged(areas) for name, areas in sorted(polygons.items())}
 
