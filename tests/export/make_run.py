@@ -75,6 +75,7 @@ def finished_run(
             "reader": "tiff",
             "vendor": "aperio",
             "series": 0,
+            "size": {"width": SLIDE_SIZE[0], "height": SLIDE_SIZE[1]},
             "bounds": None if bounds is None else vars(bounds),
         },
         "model": {"name": "test model", "mpp_um": 1.0},

@@ -60,9 +60,13 @@ class ColourScale:
 
     def colours(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
         """RGB (..., 3) of values (...); NaN has no colour and comes out as the lowest: mask it."""
-        steps = np.rint(np.nan_to_num(self.fractions(values)) * 255).astype(np.uint8)
-        coloured: NDArray[np.uint8] = colour_table(self.colour_map)[steps]
+        coloured: NDArray[np.uint8] = colour_table(self.colour_map)[self.steps(values)]
         return coloured
+
+    def steps(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Where each value lies in the colour table, 0 to 255; 0 for NaN."""
+        steps: NDArray[np.uint8] = np.rint(np.nan_to_num(self.fractions(values)) * 255).astype(np.uint8)
+        return steps
 
 
 def probability_scale(class_name: str) -> ColourScale:

@@ -1,0 +1,252 @@
+"""What each address of the viewer answers, without any HTTP around it.
+
+    /                                           the list of slides
+    /slides/<id>                                a slide
+    /static/<file>                              scripts and styles
+    /api/slides                                 the list as JSON
+    /api/slides/<id>                            facts of a slide
+    /api/slides/<id>/slide.dzi                  Deep Zoom, for any program that shows it
+    /api/slides/<id>/slide_files/<level>/<column>_<row>.jpg
+    /api/slides/<id>/heatmap/<layer>/<class>/<level>/<column>_<row>.png?hide=<probability>
+    /api/slides/<id>/thumbnail/slide.jpg, heatmap.png
+    /api/slides/<id>/regions/<class>?threshold=<probability>
+    /api/slides/<id>/place?x=<shown>&y=<shown>
+
+Classes go by their number. Nothing here turns a part of an address into a path: ids are looked up among the
+finished slides, files among those that the package ships.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from wsi_cam.errors import WsiCamError, one_line
+from wsi_cam.export.jpeg import jpeg_bytes
+from wsi_cam.slides.tile_cache import TileCache
+from wsi_cam.viewer.deep_zoom import TILE_PX, PixelBox, TileAddress
+from wsi_cam.viewer.library import Library
+from wsi_cam.viewer.tiles import LAYERS, Colouring, heatmap_png, slide_jpeg
+from wsi_cam.viewer.viewed_slide import ViewedSlide
+
+log = logging.getLogger(__name__)
+
+_CACHE_BYTES = 128 * 2**20
+_THUMBNAIL_PX = 200
+_KINDS = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain; charset=utf-8",
+}
+_JSON, _JPEG, _PNG = "application/json", "image/jpeg", "image/png"
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What goes back to the browser."""
+
+    status: int
+    kind: str
+    body: bytes | memoryview
+    keep: bool = False
+    """Whether the browser may show it again without asking; the address then names a version."""
+
+
+class Answers:
+    """Answers addresses from a library; safe to use from many threads."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._assets = _shipped_files()
+        self._cache = TileCache(_CACHE_BYTES)
+        # More at a time would not be faster, and each may need some tens of MiB.
+        self._working = threading.BoundedSemaphore(os.cpu_count() or 1)
+
+    def answer(self, target: str) -> Answer:
+        """The answer to a request for ``target``: path and query, percent-encoded."""
+        try:
+            url = urlsplit(target)
+            names = [unquote(name, errors="surrogateescape") for name in url.path.split("/")[1:]]
+            query = {name: values[-1] for name, values in parse_qs(url.query).items()}
+            return self._route(names, query)
+        except (LookupError, ValueError) as error:
+            return _failure(404, error)
+        except WsiCamError as error:
+            log.warning("%r: %s", target, one_line(error))
+            return _failure(500, error)
+
+    def _route(self, names: list[str], query: dict[str, str]) -> Answer:
+        match names:
+            case [""]:
+                return self._asset("list.html")
+            case ["slides", sample_id]:
+                self._library.version(sample_id)
+                return self._asset("slide.html")
+            case ["static", *path]:
+                return self._asset("/".join(path))
+            case ["api", "slides"]:
+                return _json(self._library.listing())
+            case ["api", "slides", sample_id, *what]:
+                with self._library.lease(sample_id) as viewed:
+                    return self._of_slide(viewed, what, query)
+        raise LookupError("there is nothing at this address")
+
+    def _of_slide(self, viewed: ViewedSlide, what: list[str], query: dict[str, str]) -> Answer:
+        match what:
+            case []:
+                return _json(viewed.facts())
+            case ["slide.dzi"]:
+                return Answer(200, "application/xml", viewed.zoom.descriptor().encode())
+            case ["slide_files", level, name]:
+                tile = _tile_address(level, name, "jpg")
+                return self._slide_picture(viewed, tile.level, viewed.zoom.tile_box(tile))
+            case ["heatmap", layer, number, level, name]:
+                tile = _tile_address(level, name, "png")
+                colouring = _colouring(viewed, layer, number, query.get("hide", "0"))
+                return self._heatmap_picture(viewed, tile.level, viewed.zoom.tile_box(tile), colouring)
+            case ["thumbnail", name]:
+                return self._thumbnail(viewed, name)
+            case ["regions", number]:
+                return self._regions(viewed, _class_name(viewed, number), float(query["threshold"]))
+            case ["place"]:
+                return _json(viewed.numbers_at(float(query["x"]), float(query["y"])))
+        raise LookupError("there is nothing at this address")
+
+    def _thumbnail(self, viewed: ViewedSlide, name: str) -> Answer:
+        level = viewed.zoom.level_within(_THUMBNAIL_PX)
+        size = viewed.zoom.grid(level).size
+        box = (0, 0, size.width, size.height)
+        if name == "slide.jpg":
+            return self._slide_picture(viewed, level, box)
+        if name == "heatmap.png":
+            colouring = Colouring("probability", str(viewed.source.record["score"]["class"]))
+            return self._heatmap_picture(viewed, level, box, colouring)
+        raise LookupError(f"there is no thumbnail {name!r}")
+
+    def _slide_picture(self, viewed: ViewedSlide, level: int, box: PixelBox) -> Answer:
+        def draw() -> bytes:
+            return slide_jpeg(viewed.slide(), viewed.zoom.grid(level), box)
+
+        return self._picture(_JPEG, ("slide", *_key(viewed), level, box), draw)
+
+    def _heatmap_picture(
+        self, viewed: ViewedSlide, level: int, box: PixelBox, colouring: Colouring
+    ) -> Answer:
+        def draw() -> bytes:
+            return heatmap_png(viewed.source, viewed.zoom.grid(level), box, colouring)
+
+        return self._picture(_PNG, ("heatmap", *_key(viewed), level, box, colouring), draw)
+
+    def _picture(self, kind: str, key: tuple[object, ...], draw: Callable[[], bytes]) -> Answer:
+        """A picture, drawn or remembered; where it cannot be drawn, a neutral one and a line in the log."""
+        try:
+            return Answer(200, kind, self._remembered(key, draw), keep=True)
+        except WsiCamError as error:
+            log.warning("%s", one_line(error))
+        except Exception:
+            # One picture must not take the viewer down, whatever a damaged file made a decoder do.
+            log.exception("%s: a tile cannot be drawn", key)
+        return Answer(200, _JPEG, _unreadable_tile())
+
+    def _regions(self, viewed: ViewedSlide, class_name: str, threshold: float) -> Answer:
+        if not 0 < threshold < 1:
+            raise ValueError(f"a threshold of {threshold} is no probability between 0 and 1")
+
+        def find() -> bytes:
+            return _json_bytes({"regions": viewed.regions(class_name, threshold)})
+
+        return Answer(200, _JSON, self._remembered(("regions", *_key(viewed), class_name, threshold), find))
+
+    def _remembered(self, key: tuple[object, ...], make: Callable[[], bytes]) -> memoryview:
+        """Bytes by their key; who asks for the same at the same time waits for the first one's."""
+
+        def work() -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+            with self._working:
+                return np.frombuffer(make(), np.uint8)
+
+        return self._cache.get(key, work).data
+
+    def _asset(self, name: str) -> Answer:
+        if name not in self._assets:
+            raise LookupError(f"there is no file {name!r}")
+        kind = _KINDS["." + name.rpartition(".")[2]]
+        return Answer(200, kind, self._assets[name].read_bytes())
+
+
+def _key(viewed: ViewedSlide) -> tuple[str, str]:
+    return viewed.source.sample_id, viewed.version
+
+
+def _tile_address(level: str, name: str, suffix: str) -> TileAddress:
+    found = re.fullmatch(rf"(\d{{1,9}})_(\d{{1,9}})\.{suffix}", name, re.ASCII)
+    if found is None or not re.fullmatch(r"\d{1,3}", level, re.ASCII):
+        raise LookupError(f"{level}/{name} is no address of a tile")
+    return TileAddress(int(level), int(found[1]), int(found[2]))
+
+
+def _colouring(viewed: ViewedSlide, layer: str, number: str, hide: str) -> Colouring:
+    hide_below = float(hide)
+    if layer not in LAYERS or not 0 <= hide_below < 1:
+        raise LookupError(f"there is no heatmap of {layer!r} from {hide}")
+    return Colouring(layer, _class_name(viewed, number), hide_below)
+
+
+def _class_name(viewed: ViewedSlide, number: str) -> str:
+    names = viewed.source.class_names
+    if not re.fullmatch(r"\d{1,9}", number, re.ASCII) or int(number) >= len(names):
+        raise LookupError(f"there is no class {number!r}; there are {len(names)}")
+    return names[int(number)]
+
+
+def _failure(status: int, error: Exception) -> Answer:
+    # The text of a KeyError is the key alone.
+    said = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else one_line(error)
+    return Answer(status, _JSON, _json_bytes({"error": said}))
+
+
+def _json(content: dict[str, Any]) -> Answer:
+    return Answer(200, _JSON, _json_bytes(content))
+
+
+def _json_bytes(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, allow_nan=False).encode("ascii")
+
+
+@cache
+def _unreadable_tile() -> bytes:
+    """Grey with a diagonal pattern: neither glass nor tissue."""
+    picture = Image.new("RGB", (TILE_PX, TILE_PX), (226, 228, 231))
+    pen = ImageDraw.Draw(picture)
+    for start in range(-TILE_PX, TILE_PX, 32):
+        pen.line([(start, TILE_PX), (start + TILE_PX, 0)], fill=(205, 208, 212), width=3)
+    return jpeg_bytes(np.asarray(picture))
+
+
+def _shipped_files() -> dict[str, Traversable]:
+    """The package's own files by their path below ``static``."""
+
+    def walk(folder: Traversable, prefix: str) -> dict[str, Traversable]:
+        found: dict[str, Traversable] = {}
+        for entry in folder.iterdir():
+            if entry.is_dir():
+                found |= walk(entry, f"{prefix}{entry.name}/")
+            else:
+                found[prefix + entry.name] = entry
+        return found
+
+    return walk(files("wsi_cam.viewer") / "static", "")
