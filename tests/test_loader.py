@@ -125,8 +125,9 @@ def test_it_is_the_antialiased_resize_of_a_well_kept_library() -> None:
     image = PatchReader(slide, plan := plan_for(Size(400, 400), Mpp(0.5, 0.5)), WHOLE).read(np.array([0]))[0]
     peer = np.asarray(Image.fromarray(slide.image).resize((200, 200), Image.Resampling.BILINEAR))[:96, :96]
     assert plan.cell_xy[0].tolist() == [0, 0]
-    # The first row and column differ: the peer's picture ends there, ours sees white beyond the slide.
-    np.testing.assert_array_equal(image[1:, 1:], peer[1:, 1:])
+    # The first row and column differ: the peer's picture ends there, ours sees white beyond the slide. The
+    # peer rounds after each of its two passes, where half the size is rounded once.
+    assert abs(image[1:, 1:].astype(int) - peer[1:, 1:]).max() <= 1
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

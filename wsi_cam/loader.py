@@ -20,10 +20,10 @@ from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from wsi_cam.errors import SlideError
 from wsi_cam.geometry import Affine, Level, Level0
+from wsi_cam.slides.resampling import halved, resized
 from wsi_cam.tiling.patch_plan import PatchPlan
 
 log = logging.getLogger(__name__)
@@ -96,19 +96,21 @@ class PatchReader:
         The filter sees the pixels around the rectangle too, so that how patches are grouped into
         blocks changes few values, and none by more than two grey levels (weights are rounded, in two passes).
         """
-        right, bottom = left + width, top + height
-        if _is_one(self._scale_x, right) and _is_one(self._scale_y, bottom):
-            return self._slide.read_region(self._plan.level, (left, top, width, height))
+        level, read = self._plan.level, self._slide.read_region
+        furthest = left + width, top + height
+        if self._is_scaled_by(1, furthest):
+            return read(level, (left, top, width, height))
+        if self._is_scaled_by(2, furthest):
+            return halved(read(level, (2 * left - 1, 2 * top - 1, 2 * width + 2, 2 * height + 2)))
         x0, x1, level_x, level_width = _span(left, width, self._scale_x)
         y0, y1, level_y, level_height = _span(top, height, self._scale_y)
-        region = self._slide.read_region(self._plan.level, (level_x, level_y, level_width, level_height))
-        picture = Image.fromarray(region)
-        return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR, box=(x0, y0, x1, y1)))
+        region = read(level, (level_x, level_y, level_width, level_height))
+        return resized(region, (x0, y0, x1, y1), (width, height))
 
-
-def _is_one(scale: float, furthest: int) -> bool:
-    """Whether model and level pixels coincide from the slide's corner to ``furthest``."""
-    return abs(scale - 1) * furthest < 1e-3
+    def _is_scaled_by(self, whole: int, furthest: tuple[int, int]) -> bool:
+        """Whether model pixels are ``whole`` level pixels, from the slide's corner to ``furthest``."""
+        scales = (self._scale_x, self._scale_y)
+        return all(abs(scale - whole) * px < 1e-3 for scale, px in zip(scales, furthest, strict=True))
 
 
 def _span(start: int, length: int, scale: float) -> tuple[float, float, int, int]:
