@@ -53,10 +53,10 @@ def _weighted_rows(rows: Sums) -> Sums:
 def _halve(even: Sums, odd: Sums, half: NDArray[np.uint8]) -> None:
     """Fills ``half`` (n, w, 3) from sums of the bytes at even and at odd places, (n, 3 w + 3) each.
 
-    The red of output pixel k lies in the bytes 6 k, 6 k + 3, 6 k + 6 and 6 k + 9: in ``even`` at 3 k, in ``odd``
-    at 3 k + 1, in ``even`` at 3 k + 3 and in ``odd`` at 3 k + 4. Blue begins two bytes later, one number further
-    in both. Green begins one byte later: even and odd change their places. Sums between these,
-    of no pixel's colour, are made and passed over: steps of three would take more time.
+    The red of output pixel k lies in the bytes 6 k, 6 k + 3, 6 k + 6 and 6 k + 9: in ``even`` at 3 k, in
+    ``odd`` at 3 k + 1, in ``even`` at 3 k + 3 and in ``odd`` at 3 k + 4. Blue begins two bytes later, one
+    number further in both. Green begins one byte later: even and odd change their places. Sums between
+    these, of no pixel's colour, are made and passed over: steps of three would take more time.
     """
     n = even.shape[1]
     red_blue = odd[:, 1 : n - 3] + even[:, 3 : n - 1]
