@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 RESULT_VERSION: Final = 1
 
 #: Where ``slide.json`` keeps the identity.
-RECORD_KEY: Final = "result_identity"
+RECORD_KEY: Final = "identity"
 
 #: Settings that say how work is done and not what comes of it, or that stand in the identity otherwise.
 _WITHOUT_EFFECT = {"model", "device", "num_workers", "batch_size", "max_unread", "export", "tissue"}

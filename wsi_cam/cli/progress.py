@@ -8,16 +8,17 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
-from wsi_cam.process_list import ProcessRow
+from wsi_cam.batch.task import SlideOutcome, SlideTask
 
 
 class TerminalProgress:
-    """A bar per slide on a terminal, a line per slide elsewhere. Implements ``batch.Progress``."""
+    """A bar for each slide under way on a terminal, a line per slide elsewhere: a ``batch.Progress``."""
 
     def __init__(self, quiet: bool = False) -> None:
         self._quiet = quiet
-        self._bar: tqdm[Any] | None = None
-        self._title = ""
+        self._bars: dict[str, tqdm[Any]] = {}
+        self.any_started = False
+        """Whether there was a slide to work on."""
 
     def __enter__(self) -> Self:
         return self
@@ -25,33 +26,56 @@ class TerminalProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._close_bar()
+        for sample_id in list(self._bars):
+            self._close_bar(sample_id)
 
-    def slide_started(self, number: int, total: int, sample_id: str) -> None:
-        self._title = f"slide {number} of {total}: {sample_id}"
+    def slide_started(self, task: SlideTask) -> None:
+        self.any_started = True
+        self._close_bar(task.sample_id)
 
-    def patches_done(self, done: int, total: int) -> None:
+    def patches_done(self, task: SlideTask, done: int, total: int) -> None:
         if self._quiet:
             return
-        if self._bar is None:
+        bar = self._bars.get(task.sample_id)
+        if bar is None:
             # disable=None: no bar where the output is not a terminal.
-            self._bar = tqdm(total=total, unit="patch", desc=self._title, disable=None, leave=False)
-        self._bar.update(done - self._bar.n)
+            bar = tqdm(total=total, unit="patch", desc=_title(task), disable=None, leave=False)
+            self._bars[task.sample_id] = bar
+        bar.update(done - bar.n)
 
-    def slide_ended(self, row: ProcessRow) -> None:
-        self._close_bar()
-        if row.status == "failed":
-            print(f"{self._title}: failed: {row.error}", file=sys.stderr)
-        elif not self._quiet:
-            unread = f", {row.unread} unreadable" if row.unread else ""
-            facts = (
-                f"{row.patches} patches{unread} in {row.seconds:.1f} s"
-                if row.status == "done"
-                else row.error or "already done"
-            )
-            print(f"{self._title}: {facts}")
+    def slide_ended(self, task: SlideTask, outcome: SlideOutcome) -> None:
+        self._close_bar(task.sample_id)
+        row = outcome.row
+        match outcome.kind:
+            case "failed":
+                self._print(f"{_title(task)}: failed: {row.error}", sys.stderr)
+            case "stale":
+                self._print(f"{_title(task)}: stale: {outcome.note}", sys.stderr)
+            case "skipped":
+                self._say(f"{_title(task)}: {outcome.note or 'already done'}")
+            case _:
+                unread = f", {row.unread} unreadable" if row.unread else ""
+                before = f", {outcome.resumed_at} of them by an earlier run" if outcome.resumed_at else ""
+                self._say(f"{_title(task)}: {row.patches} patches{unread}{before} in {row.seconds:.1f} s")
 
-    def _close_bar(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+    def note(self, text: str) -> None:
+        self._say(text)
+
+    def _say(self, text: str) -> None:
+        if not self._quiet:
+            self._print(text, sys.stdout)
+
+    def _print(self, text: str, stream: Any) -> None:
+        """A line above the bars."""
+        if any(not bar.disable for bar in self._bars.values()):
+            tqdm.write(text, file=stream)
+        else:
+            print(text, file=stream)
+
+    def _close_bar(self, sample_id: str) -> None:
+        if bar := self._bars.pop(sample_id, None):
+            bar.close()
+
+
+def _title(task: SlideTask) -> str:
+    return f"slide {task.number} of {task.total}: {task.sample_id}"

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wsi_cam.export.formats import FORMATS
+
+if TYPE_CHECKING:
+    from wsi_cam.batch import BatchResult
+    from wsi_cam.settings import RunSettings
 
 _DESCRIPTION = """\
 Tile each slide, classify its tissue patches, keep Grad-CAM for every patch and class, and write
 heatmaps, tables and QuPath files into OUT/slides/<sample_id>/.
 
-INPUT is a slide (.svs, .ndpi, .mrxs, .tif, .dcm ...), a folder that is searched for slides, or a
-manifest: a .csv with the column image_path and, where known, sample_id, mpp, mask_path.
-Slides that OUT already holds are skipped; --force computes them again.
+INPUT is a slide (.svs, .ndpi, .mrxs, .tif, .dcm ...), a folder that is searched for slides, a
+pattern such as 'slides/**/*.svs', or a manifest: a .csv with the column image_path and, where known,
+sample_id, mpp, mask_path, patient_id, label.
+
+A slide that fails is recorded with its reason in OUT/process_list.csv, and the next one goes on: slides
+are read in a process of their own, which may crash. Stopped (Ctrl-C) or killed at any moment, the same
+command goes on where it was; several runs may share one OUT. Slides that are done are left alone. Where
+they were made with another model, other settings or from another file they are stale: --update computes
+those again.
 
   wsi-cam run slide.svs -o results
   wsi-cam run slides/ -o results --model my_bundle --overlap 0.5
@@ -21,7 +34,9 @@ Slides that OUT already holds are skipped; --force computes them again.
 """
 
 _EPILOG = """\
-exit status: 0 all slides done, 1 some failed (see OUT/process_list.csv), 2 nothing could start
+exit status: 0 all slides are done; 1 some failed or are stale (see OUT/process_list.csv), or results
+could be written no longer (disk full, permission lost); 2 nothing could start; 130 stopped by Ctrl-C,
+143 by SIGTERM
 """
 
 
@@ -33,7 +48,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("inputs", metavar="INPUT", nargs="+", type=Path, help="slide, folder or manifest.csv")
+    parser.add_argument(
+        "inputs", metavar="INPUT", nargs="+", type=Path, help="slide, folder, pattern or manifest.csv"
+    )
     parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="results folder")
     add_options(parser)
     parser.set_defaults(run=run)
@@ -90,31 +107,135 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="TOML file with any of these settings; options win over it",
     )
-    add("--force", action="store_true", help="compute slides again that are already done")
+    add(
+        "--max-unread",
+        metavar="F",
+        type=float,
+        help="share of unreadable patches above which a slide fails (default 0.1)",
+    )
+    _add_batch_options(parser)
     volume = parser.add_mutually_exclusive_group()
     volume.add_argument("-v", "--verbose", action="count", default=0, help="say more (twice: everything)")
     volume.add_argument("-q", "--quiet", action="store_true", help="print errors only")
 
 
-_NOT_SETTINGS = {"inputs", "output", "config", "force", "verbose", "quiet", "run", "slide"}
+def _add_batch_options(parser: argparse.ArgumentParser) -> None:
+    """How the slides of a run are gone through; nothing of this changes a result."""
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--update", action="store_true", help="compute slides again that are stale")
+    again.add_argument("--force", action="store_true", help="compute all slides again")
+    again.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    add = parser.add_argument
+    add(
+        "--stall-timeout",
+        metavar="TIME",
+        type=duration_s,
+        default=600.0,
+        help="give up a slide when nothing happens for so long: 90s, 10m, 2h, or none (default 10m)",
+    )
+    add(
+        "--slide-timeout",
+        metavar="TIME",
+        type=duration_s,
+        help="give up a slide that takes longer (default none)",
+    )
+    add(
+        "--in-process",
+        action="store_true",
+        help="read slides in this process, for a debugger: a crash then ends the run",
+    )
+
+
+def duration_s(text: str) -> float | None:
+    """Seconds of ``90``, ``90s``, ``10m`` or ``2h``; None of ``none``."""
+    if text == "none":
+        return None
+    number, unit = (text[:-1], text[-1]) if text[-1:] in ("s", "m", "h") else (text, "s")
+    try:
+        seconds = float(number) * {"s": 1, "m": 60, "h": 3600}[unit]
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; give 90s, 10m, 2h or none")
+    return seconds
+
+
+_NOT_SETTINGS = {
+    "inputs", "output", "config", "update", "force", "dry_run", "stall_timeout", "slide_timeout",
+    "in_process", "verbose", "quiet", "run", "slide",
+}  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit status 0, or 1 where a slide failed."""
-    from wsi_cam.batch import run_batch
-    from wsi_cam.cli.progress import TerminalProgress
+    """Exit status as the help says."""
     from wsi_cam.settings import read_settings
 
     given = {name: value for name, value in vars(args).items() if name not in _NOT_SETTINGS}
     if given.get("export"):
         given["export"] = tuple(given["export"])
     settings = read_settings(args.config, given)
-    with TerminalProgress(quiet=args.quiet) as progress:
-        rows = run_batch(args.inputs, args.output, settings, force=args.force, progress=progress)
-    failed = sum(row.status == "failed" for row in rows)
+    return _show_plan(args, settings) if args.dry_run else _run_batch(args, settings)
+
+
+def _run_batch(args: argparse.Namespace, settings: RunSettings) -> int:
+    from wsi_cam.batch import Stop, run_batch
+    from wsi_cam.cli.progress import TerminalProgress
+    from wsi_cam.cli.signals import stopped_by_signals
+    from wsi_cam.errors import OutputError, one_line
+
+    stop = Stop()
+    with stopped_by_signals(stop) as signals, TerminalProgress(quiet=args.quiet) as progress:
+        try:
+            result = run_batch(
+                args.inputs,
+                args.output,
+                settings,
+                redo="all" if args.force else "stale" if args.update else "missing",
+                stall_timeout_s=args.stall_timeout,
+                slide_timeout_s=args.slide_timeout,
+                in_process=args.in_process,
+                progress=progress,
+                stop=stop,
+            )
+        except OutputError as error:
+            if not progress.any_started:
+                raise
+            print(f"wsi-cam: {one_line(error)}", file=sys.stderr)
+            return 1
     if not args.quiet:
-        done = sum(row.status == "done" for row in rows)
-        skipped = len(rows) - done - failed
-        already = f", {skipped} done before (--force computes them again)" if skipped else ""
-        print(f"{done} done, {failed} failed{already}; results in {args.output}")
-    return 1 if failed else 0
+        print(f"{_summary(result)}; results in {args.output}")
+    if result.interrupted:
+        print(f"wsi-cam: {result.interrupted}; the same command goes on from here", file=sys.stderr)
+        return signals.exit_status
+    return 0 if result.all_done else 1
+
+
+def _summary(result: BatchResult) -> str:
+    counts = result.counts
+    said = [f"{counts['done']} done, {counts['failed']} failed"]
+    if counts["stale"]:
+        said.append(f", {counts['stale']} stale (--update computes them again)")
+    if counts["skipped"]:
+        said.append(f", {counts['skipped']} done before")
+    device = sum(outcome.device_waited_s for outcome in result.outcomes)
+    reading = sum(outcome.reading_waited_s for outcome in result.outcomes)
+    if counts["done"]:
+        said.append(
+            f"; the network waited {device:.1f} s for reading, reading {reading:.1f} s for the network"
+        )
+    return "".join(said)
+
+
+def _show_plan(args: argparse.Namespace, settings: RunSettings) -> int:
+    """Print the state of each slide, and what a run would do. Exit status 0."""
+    from wsi_cam.batch import plan_batch
+
+    plan = plan_batch(args.inputs, args.output, settings, in_process=args.in_process)
+    for task, state in plan:
+        note = f": {state.note}" if state.note else ""
+        print(f"{task.sample_id}: {state.kind}{note}  ({task.path})")
+    counts = Counter(state.kind for _, state in plan)
+    n_wanted = sum(state.is_wanted("missing") for _, state in plan)
+    kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    print(f"{kinds}; a run would work on {n_wanted}, with --update on {n_wanted + counts['stale']}")
+    return 0

@@ -1,0 +1,87 @@
+"""What a run folder holds of a slide already, and whether that is what is asked for now."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from wsi_cam.batch.task import Redo, SlideOutcome, SlideTask
+from wsi_cam.errors import SettingsError, SlideError, one_line
+from wsi_cam.process_list import ProcessRow
+from wsi_cam.result_identity import RECORD_KEY, ModelFacts, differences, result_identity
+from wsi_cam.run_folder import RunFolder
+from wsi_cam.settings import RunSettings
+from wsi_cam.slides.identity import slide_identity
+
+
+@dataclass(frozen=True)
+class SlideState:
+    """What there is of a slide. ``note`` says why it failed before or is stale, or what is lacking."""
+
+    kind: Literal["missing", "failed before", "stale", "done"]
+    note: str = ""
+    patches: int = 0
+    unread: int = 0
+
+    def is_wanted(self, redo: Redo) -> bool:
+        """Whether a run computes the slide."""
+        if self.kind == "done":
+            return redo == "all"
+        return self.kind != "stale" or redo != "missing"
+
+    def outcome(self, task: SlideTask) -> SlideOutcome:
+        """What a run says of a slide that it leaves as it is."""
+        row = ProcessRow(
+            **{**vars(task.row("done")), "patches": self.patches, "unread": self.unread},
+        )
+        return SlideOutcome("stale" if self.kind == "stale" else "skipped", row, self.note)
+
+
+def examine(
+    folder: RunFolder,
+    task: SlideTask,
+    model: ModelFacts,
+    settings: RunSettings,
+    row: ProcessRow | None = None,
+) -> SlideState:
+    """The state of a slide; ``settings`` are the batch's, ``row`` is its line of the process list.
+
+    The slide itself is looked at only where there is a result to compare it with.
+    """
+    files = folder.slide(task.sample_id)
+    if not folder.is_done(task.sample_id):
+        if row is not None and row.status == "failed":
+            return SlideState("failed before", row.error)
+        return SlideState("missing")
+    try:
+        record = json.loads(files.slide_json.read_text(encoding="utf-8", errors="surrogateescape"))
+        patches, unread = int(record["patches"]["planned"]), int(record["patches"]["unread"])
+        exported = set(record["settings"]["requested"]["export"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return SlideState("stale", "its slide.json cannot be read")
+    try:
+        now = result_identity(slide_identity(task.path), model, task.settings(settings))
+    except SlideError as error:
+        # A slide that was archived after it was classified has lost nothing.
+        return SlideState("done", f"the slide cannot be compared: {one_line(error)}", patches, unread)
+    except SettingsError as error:
+        return SlideState("stale", one_line(error), patches, unread)
+    if changes := differences(record.get(RECORD_KEY), now):
+        return SlideState("stale", "; ".join(changes), patches, unread)
+    return SlideState(
+        "done", _lacking(folder, task, record, set(settings.export) - exported), patches, unread
+    )
+
+
+def _lacking(folder: RunFolder, task: SlideTask, record: dict[str, Any], formats: set[str]) -> str:
+    """Formats that are asked for and not there, and the command that writes them from what is stored."""
+    if not formats:
+        return ""
+    from wsi_cam.export.exporters import EXPORTERS
+
+    here = folder.slide(task.sample_id).path
+    absent = [n for n in sorted(formats) if not any(any(here.glob(p)) for p in EXPORTERS[n].files)]
+    if not absent:
+        return ""
+    return f"without {', '.join(absent)}: wsi-cam export {folder.path} --format {' '.join(absent)}"

@@ -1,0 +1,213 @@
+"""One slide of a batch, from its lock to what became of it, in whichever process."""
+
+from __future__ import annotations
+
+import errno
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from wsi_cam.batch.examine import examine
+from wsi_cam.batch.failure_log import write_log
+from wsi_cam.batch.locks import HeldLock, try_slide_lock
+from wsi_cam.batch.task import BatchSetup, SlideOutcome, SlideTask
+from wsi_cam.errors import (
+    Interrupted,
+    OutputError,
+    SettingsError,
+    SlideError,
+    WsiCamError,
+    one_line,
+)
+from wsi_cam.export.optional_packages import require_packages
+from wsi_cam.inference import PatchExplainer
+from wsi_cam.pipeline import PreparedSlide, explain_prepared, prepare_slide
+from wsi_cam.result_identity import model_facts, result_identity
+from wsi_cam.run_folder import RunFolder
+from wsi_cam.slides.identity import slide_identity
+from wsi_cam.tiling.roi import read_roi
+
+PatchesDone = Callable[[int, int], None]
+
+#: What a file system says when it takes nothing more from anybody; no slide is to blame then.
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+_FORBIDDEN = {errno.EACCES, errno.EPERM}
+
+
+class SlideBusy(Exception):
+    """Another run works on this slide."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Begun:
+    """A slide whose lock is held and whose first pixels are on their way."""
+
+    lock: HeldLock
+    prepared: PreparedSlide
+    seconds: float
+    """What its preparation took."""
+
+    def close(self) -> None:
+        self.prepared.close()
+        self.lock.release()
+
+
+class SlideDesk:
+    """Works on one slide after the other with one model; the next one may be prepared meanwhile."""
+
+    def __init__(self, setup: BatchSetup, explainer: PatchExplainer) -> None:
+        """Raises a WsiCamError for what would fail for every slide."""
+        self._setup, self._explainer = setup, explainer
+        self._folder = RunFolder(setup.output)
+        self.facts = model_facts(explainer)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="wsi_cam-prepare")
+        self._begun: dict[str, Future[_Begun | SlideOutcome]] = {}
+        _check_for_all(setup, self.facts.class_names)
+
+    def prepare(self, task: SlideTask) -> None:
+        """Begin with a slide in a thread of its own; :meth:`run` finds it begun. From any thread."""
+        self._begun[task.sample_id] = self._thread.submit(self._begin, task)
+
+    def run(
+        self, task: SlideTask, progress: PatchesDone, should_stop: Callable[[], bool]
+    ) -> tuple[SlideOutcome, BaseException | None]:
+        """What became of a slide, and the error where it failed.
+
+        Raises SlideBusy, Interrupted (the slide can be gone on with), or OutputError where nothing can
+        be written any more; every other failure is the slide's own.
+        """
+        began = time.perf_counter()
+        try:
+            begun = self._take(task)
+            if isinstance(begun, SlideOutcome):
+                return begun, None
+            try:
+                result = explain_prepared(begun.prepared, progress, should_stop)
+            finally:
+                begun.close()
+        except (SlideBusy, Interrupted):
+            raise
+        except Exception as error:
+            # The one place where a slide's failure ends: it is recorded, and the batch goes on.
+            if reason := _why_unwritable(error):
+                raise OutputError(reason) from error
+            return self._failed(task, error, time.perf_counter() - began), error
+        self._forget_failure(task)
+        row = replace(
+            task.row("done"),
+            seconds=round(begun.seconds + time.perf_counter() - began, 2),
+            patches=result.n_patches,
+            unread=result.n_unread,
+        )
+        waits = result.waited_for_reading, result.reading_waited
+        return SlideOutcome("done", row, "", *waits, resumed_at=result.resumed_at), None
+
+    def close(self) -> None:
+        """Let go of slides that were begun; one that is just beginning does so by itself."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        while self._begun:
+            self._begun.popitem()[1].add_done_callback(_close)
+
+    def _take(self, task: SlideTask) -> _Begun | SlideOutcome:
+        """The slide as :meth:`prepare` left it, or begun now."""
+        if future := self._begun.pop(task.sample_id, None):
+            # Whoever was at it then may have ended meanwhile.
+            with suppress(SlideBusy):
+                return future.result()
+        return self._begin(task)
+
+    def _begin(self, task: SlideTask) -> _Begun | SlideOutcome:
+        """Lock the slide, see whether it is still wanted, open it and begin to read."""
+        began = time.perf_counter()
+        lock = try_slide_lock(self._setup.output, task.sample_id)
+        if lock is None:
+            raise SlideBusy
+        try:
+            self._folder.settle(task.sample_id)
+            state = examine(self._folder, task, self.facts, self._setup.settings)
+            if not state.is_wanted(self._setup.redo):
+                lock.release()
+                outcome = state.outcome(task)
+                return replace(outcome, note=outcome.note or "done already by another run")
+            _check_kind(task.path)
+            settings = task.settings(self._setup.settings)
+            identity = result_identity(slide_identity(task.path), self.facts, settings)
+            prepared = prepare_slide(
+                task.path,
+                self._setup.output,
+                self._explainer,
+                settings,
+                sample_id=task.sample_id,
+                identity=identity,
+            )
+        except BaseException:
+            lock.release()
+            raise
+        return _Begun(lock, prepared, time.perf_counter() - began)
+
+    def _failed(self, task: SlideTask, error: Exception, seconds: float) -> SlideOutcome:
+        write_log(self._folder.log(task.sample_id), traceback.format_exc())
+        return SlideOutcome(
+            "failed", replace(task.row("failed", _reason(error, task)), seconds=round(seconds, 2))
+        )
+
+    def _forget_failure(self, task: SlideTask) -> None:
+        """Remove what an earlier failure left: it is true no more."""
+        traces = self._folder.failed_tissue_png(task.sample_id), self._folder.log(task.sample_id)
+        for trace in traces:
+            with suppress(OSError):
+                trace.unlink(missing_ok=True)
+                trace.parent.rmdir()
+
+
+def _close(future: Future[_Begun | SlideOutcome]) -> None:
+    if not future.cancelled() and future.exception() is None and isinstance(begun := future.result(), _Begun):
+        begun.close()
+
+
+def _check_for_all(setup: BatchSetup, class_names: tuple[str, ...]) -> None:
+    """What would fail for every slide is said once, before anything is written."""
+    settings = setup.settings
+    require_packages(settings.export)
+    if settings.target_class and settings.target_class not in class_names:
+        raise SettingsError(
+            f"target class {settings.target_class!r}: the model knows {', '.join(class_names)}"
+        )
+    if settings.tissue:
+        read_roi(settings.tissue)
+
+
+def _check_kind(path: Path) -> None:
+    """What opening would wait for without end, or name wrongly."""
+    if path.is_symlink() and not path.exists():
+        raise SlideError(f"{path}: a link to something that is not there; mend the link or remove it")
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise SlideError(f"{path}: a device or a pipe, no slide; remove it from the inputs")
+
+
+def _reason(error: Exception, task: SlideTask) -> str:
+    """One line for the process list."""
+    cause = one_line(error)
+    if isinstance(error, MemoryError) or "out of memory" in cause.lower():
+        return (
+            f"{task.path}: out of memory ({cause}); free some, or take a smaller --batch-size "
+            "or fewer --num-workers"
+        )
+    if isinstance(error, (WsiCamError, OSError)):
+        return cause
+    return f"unexpected {type(error).__name__}: {cause} (see logs/{task.sample_id}.log)"
+
+
+def _why_unwritable(error: BaseException) -> str:
+    """Why the output takes nothing more; empty where the slide itself is at fault."""
+    cause: BaseException | None = error
+    while cause is not None:
+        number = cause.errno if isinstance(cause, OSError) else None
+        if number in _FULL or (number in _FORBIDDEN and isinstance(error, OutputError)):
+            return one_line(error)
+        cause = cause.__cause__ or cause.__context__
+    return ""
