@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
 from wsi_cam.errors import SlideError
 from wsi_cam.geometry import Affine, Level, Level0, Mpp, Size, Thumbnail
-from wsi_cam.loader import PatchReader, ReadAhead, read_batches
+from wsi_cam.loader import PatchBatch, PatchReader, ReadAhead, read_batches
 from wsi_cam.tiling.patch_plan import PatchPlan, plan_patches
 from wsi_cam.tiling.tissue import TissueMask
 
@@ -47,6 +51,9 @@ def smooth_image(height: int, width: int) -> NDArray[np.uint8]:
     return np.stack(channels, axis=-1).astype(np.uint8)
 
 
+SMOOTH = smooth_image(700, 9000)
+
+
 def plan_for(
     size: Size, slide_mpp: Mpp, mpp_um: float = 1.0, overlap: float = 0.0, size_px: int = 96
 ) -> PatchPlan:
@@ -59,12 +66,13 @@ def plan_for(
 def all_images(
     slide: PictureSlide, plan: PatchPlan, batch_size: int = 7, num_workers: int = 2
 ) -> NDArray[np.uint8]:
-    reader, images, expected = PatchReader(slide, plan, WHOLE), [], 0
-    for batch in read_batches(ReadAhead(reader, plan, num_workers), batch_size):
-        assert batch.start == expected
-        assert batch.readable.all()
-        expected += len(batch.images)
-        images.append(batch.images)
+    images, expected = [], 0
+    with ReadAhead(PatchReader(slide, plan, WHOLE), plan, num_workers) as reading:
+        for batch in read_batches(reading, batch_size):
+            assert batch.start == expected
+            assert batch.readable.all()
+            expected += len(batch.images)
+            images.append(batch.images)
     assert all(len(b) == batch_size for b in images[:-1]), "only the last batch may be short"
     return np.concatenate(images)
 
@@ -134,7 +142,8 @@ def test_it_is_the_antialiased_resize_of_a_well_kept_library() -> None:
 def test_a_damaged_place_costs_only_the_patches_on_it(num_workers: int) -> None:
     slide = PictureSlide(smooth_image(960, 960), damaged=(100, 100, 50, 50))
     plan = plan_for(Size(960, 960), Mpp(1, 1))
-    batches = list(read_batches(ReadAhead(PatchReader(slide, plan, WHOLE), plan, num_workers), 16))
+    with ReadAhead(PatchReader(slide, plan, WHOLE), plan, num_workers) as reading:
+        batches = list(read_batches(reading, 16))
     readable = np.concatenate([batch.readable for batch in batches])
     lost = plan.level0_xy[~readable]
     assert lost.tolist() == [[96, 96]]
@@ -147,6 +156,101 @@ def test_an_error_of_ours_in_a_reading_thread_reaches_the_caller() -> None:
             raise ZeroDivisionError
 
     plan = plan_for(Size(500, 500), Mpp(1, 1))
-    broken = Broken(smooth_image(500, 500))
-    with pytest.raises(ZeroDivisionError):
-        list(read_batches(ReadAhead(PatchReader(broken, plan, WHOLE), plan, 2), 4))
+    broken = PatchReader(Broken(smooth_image(500, 500)), plan, WHOLE)
+    with ReadAhead(broken, plan, 2) as reading, pytest.raises(ZeroDivisionError):
+        list(read_batches(reading, 4))
+
+
+def threads_that_read() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("wsi_cam-read")]
+
+
+class CountingSlide(PictureSlide):
+    """Counts the regions that were read."""
+
+    def __init__(self, image: NDArray[np.uint8]) -> None:
+        super().__init__(image)
+        self.regions = 0
+
+    def read_region(self, level: int, box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+        self.regions += 1
+        return super().read_region(level, box)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_reading_begins_at_once_and_keeps_within_its_bounds(num_workers: int) -> None:
+    slide = CountingSlide(smooth_image(300, 22_000))
+    plan = plan_for(Size(22_000, 300), Mpp(1, 1))
+    blocks = len(plan.block_starts)
+    assert blocks > 4 * num_workers
+    with ReadAhead(PatchReader(slide, plan, WHOLE), plan, num_workers) as reading:
+        wait_for(lambda: slide.regions == num_workers)
+        time.sleep(0.05)
+        assert slide.regions == num_workers, "before anybody asks, one block for each thread"
+        coming = iter(reading)
+        next(coming)
+        wait_for(lambda: slide.regions == 2 * num_workers)
+        time.sleep(0.05)
+        assert slide.regions == 2 * num_workers, "then two for each"
+        next(coming)
+        wait_for(lambda: slide.regions == 2 * num_workers + 1)
+    assert not threads_that_read()
+
+
+def test_what_was_begun_and_is_not_wanted_is_let_go() -> None:
+    slide = PictureSlide(smooth_image(700, 9000))
+    plan = plan_for(Size(9000, 700), Mpp(1, 1))
+    reading = ReadAhead(PatchReader(slide, plan, WHOLE), plan, 2)
+    reading.close()
+    reading.close()
+    assert not threads_that_read()
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@settings(max_examples=8, deadline=None)
+@given(data=st.data())
+def test_from_any_patch_on_the_pixels_are_those_of_reading_all(num_workers: int, data: st.DataObject) -> None:
+    slide = PictureSlide(SMOOTH, damaged=(2500, 100, 50, 50))
+    plan = plan_for(Size(4500, 700), Mpp(0.7, 0.7), overlap=0.3)
+    start = data.draw(st.integers(0, len(plan)), label="first patch that is wanted")
+
+    def read(start: int) -> list[PatchBatch]:
+        with ReadAhead(PatchReader(slide, plan, WHOLE), plan, num_workers, start) as reading:
+            return list(read_batches(reading, 16))
+
+    everything, rest = read(0), read(start)
+    assert sum(len(batch.images) for batch in rest) == len(plan) - start
+    if start < len(plan):
+        assert rest[0].start == start
+        images, readable = (
+            np.concatenate([getattr(batch, name) for batch in everything])[start:]
+            for name in ("images", "readable")
+        )
+        np.testing.assert_array_equal(np.concatenate([batch.images for batch in rest]), images)
+        np.testing.assert_array_equal(np.concatenate([batch.readable for batch in rest]), readable)
+
+
+def test_it_is_known_who_waited_for_whom() -> None:
+    plan = plan_for(Size(9000, 700), Mpp(1, 1))
+
+    class Slow(PictureSlide):
+        def read_region(self, level: int, box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+            time.sleep(0.05)
+            return super().read_region(level, box)
+
+    with ReadAhead(PatchReader(Slow(SMOOTH), plan, WHOLE), plan, 1) as slow_reading:
+        batches = len(list(read_batches(slow_reading, 16)))
+    assert slow_reading.waited > 0.04 * (len(plan.block_starts) - 1)
+    assert slow_reading.reading_waited < slow_reading.waited
+    with ReadAhead(PatchReader(PictureSlide(SMOOTH), plan, WHOLE), plan, 1) as fast_reading:
+        for _ in read_batches(fast_reading, 16):
+            time.sleep(0.4 / batches)
+    assert fast_reading.reading_waited > 0.05
+    assert fast_reading.waited < fast_reading.reading_waited

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tests.make_models import MARKER_RGB, colour_network, model_card
 from tests.make_slides import tissue_image, write_ome_tiff, write_sparse_svs, write_svs
+from tests.result_bytes import result_bytes
 from wsi_cam import RunSettings, explain_slide, open_slide, pipeline
 from wsi_cam.classifiers.bundle import Classifier
 from wsi_cam.classifiers.card import ModelCard
@@ -194,19 +195,11 @@ def test_completeness_holds_for_every_patch(tmp_path: Path) -> None:
     np.testing.assert_allclose(softmax, probabilities, atol=2e-4)
 
 
-def bytes_below(folder: Path) -> dict[str, bytes]:
-    return {
-        str(p.relative_to(folder)): p.read_bytes()
-        for p in sorted(folder.rglob("*"))
-        if p.is_file() and p.name != "timing.json"
-    }
-
-
 def test_equal_work_gives_equal_bytes_whatever_the_number_of_readers(tmp_path: Path) -> None:
     path = write_svs(tmp_path / "slide.svs", planted(1900, 1500, (700, 500, 600, 520)), mpp=0.5)
     one = explain_slide(path, tmp_path / "one", classifier(), RunSettings(num_workers=0, overlap=0.5))
     two = explain_slide(path, tmp_path / "two", classifier(), RunSettings(num_workers=3, overlap=0.5))
-    assert bytes_below(one.folder) == bytes_below(two.folder)
+    assert result_bytes(one.folder) == result_bytes(two.folder)
 
 
 def test_unreadable_patches_are_nan_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

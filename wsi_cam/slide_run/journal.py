@@ -83,7 +83,7 @@ class Journal:
     def write(self, seen: SeenBatch) -> None:
         """Append a batch. Raises OSError."""
         assert self._file is not None, "opened as a context before"
-        _append(self._file, _batch_content(seen))
+        _write_whole(self._file, _record(_batch_content(seen)))
 
     def __enter__(self) -> Self:
         """Cut off what is torn, or begin anew. Raises OSError."""
@@ -93,8 +93,7 @@ class Journal:
             self._file.seek(self._end)
         else:
             self._file = self.path.open("wb", buffering=0)
-            self._file.write(MAGIC)
-            _append(self._file, self._header)
+            _write_whole(self._file, MAGIC + _record(self._header))
         return self
 
     def __exit__(
@@ -155,8 +154,12 @@ def _batch_content(seen: SeenBatch) -> bytes:
     return b"".join((head, reasons, *numbers))
 
 
-def _append(file: BinaryIO, content: bytes) -> None:
-    left = memoryview(_RECORD.pack(len(content), zlib.crc32(content)) + content)
+def _record(content: bytes) -> bytes:
+    return _RECORD.pack(len(content), zlib.crc32(content)) + content
+
+
+def _write_whole(file: BinaryIO, content: bytes) -> None:
+    left = memoryview(content)
     while left:  # a nearly full disk takes a part, and refuses the rest
         left = left[file.write(left) :]
 
