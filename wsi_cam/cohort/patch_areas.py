@@ -24,6 +24,8 @@ from wsi_cam.geometry import Affine, Box, Heatmap, Level0, Mpp, Size
 from wsi_cam.heatmap.stitcher import BandStitcher
 from wsi_cam.tiling.patch_grid import ceil_but_rounding
 
+_BAND_CELLS = 64  # rows of cells that are stitched together: bounds the memory
+
 
 @dataclass(frozen=True)
 class PatchLattice:
@@ -95,8 +97,9 @@ def answered_areas_mm2(
     cell_xy = np.rint(table.level0_xy[readable] / scale).astype(np.int64)
     order = np.argsort(cell_xy[:, 1], kind="stable")
     cell_xy, above = cell_xy[order], above[order]
-    row_starts = np.flatnonzero(np.diff(cell_xy[:, 1], prepend=-1))
-    for start, stop in pairwise([*row_starts.tolist(), len(cell_xy)]):
+    bands = cell_xy[:, 1] // _BAND_CELLS
+    starts = np.flatnonzero(np.diff(bands, prepend=-1)).tolist()
+    for start, stop in pairwise([*starts, len(cell_xy)]):
         stitcher.finish_above(int(cell_xy[start, 1]))
         stitcher.add(cell_xy[start:stop], above[start:stop])
     stitcher.close()

@@ -30,6 +30,16 @@ class Preset:
     source: str
     """Where the limits come from."""
 
+    def __str__(self) -> str:
+        """The classes and their limits in words."""
+        named = [
+            f"{each.name} up to {each.up_to_mm:g} mm"
+            if math.isfinite(each.up_to_mm)
+            else f"{each.name} above"
+            for each in self.size_classes
+        ]
+        return f"{self.name}: {', '.join(named)}"
+
     def size_class(self, longest_diameter_mm: float, resolution_mm: float) -> str:
         """The class of a focus; ``""`` for a diameter of 0, which is no focus.
 

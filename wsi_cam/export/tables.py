@@ -131,7 +131,7 @@ def read_patches_csv(path: Path) -> PatchTable:
             reader = csv.reader(file)
             header = next(reader, [])
             class_names = _class_names(header)
-            numbers, status = _read_rows(reader, header)
+            numbers, status = _parsed(file.readlines(), header)
     except (OSError, ValueError, csv.Error) as error:
         raise OutputError(f"{path}: not a patch table of wsi_cam ({error}); run the slide again") from error
 
@@ -148,7 +148,7 @@ def read_patches_csv(path: Path) -> PatchTable:
         evidence_max=matrix(EVIDENCE_MAX),
         evidence_mean=matrix(EVIDENCE_MEAN),
         tissue_fraction=numbers[:, header.index("tissue_fraction")].astype(np.float32),
-        status=np.array(status, dtype=np.str_),
+        status=status,
     )
 
 
@@ -162,13 +162,32 @@ def _class_names(header: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def _read_rows(reader: Iterator[list[str]], header: Sequence[str]) -> tuple[NDArray[np.float64], list[str]]:
-    """All fields as numbers (rows, columns), NaN where empty; and the statuses, kept apart."""
+def _parsed(lines: list[str], header: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.str_]]:
+    """All fields as numbers (rows, columns), NaN where empty; and the statuses (rows,), kept apart."""
+    at = header.index("status")
+    others = [column for column in range(len(header)) if column != at]
+    numbers = np.full((len(lines), len(header)), np.nan)
+    if not lines:
+        return numbers, np.empty(0, np.str_)
+    try:
+        # Five times as fast as row by row, but it knows no empty fields.
+        columns = np.loadtxt(lines, delimiter=",", quotechar='"', comments=None, usecols=others, ndmin=2)
+        status = np.loadtxt(
+            lines, np.str_, delimiter=",", quotechar='"', comments=None, usecols=[at], ndmin=1
+        )
+    except ValueError:
+        return _row_by_row(lines, header)
+    numbers[:, others] = columns
+    return numbers, status
+
+
+def _row_by_row(lines: list[str], header: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.str_]]:
+    """What :func:`_parsed` gives, where fields are empty, or an error that says which line is at fault."""
     at = header.index("status")
     status: list[str] = []
     blocks: list[NDArray[np.float64]] = []
     rows: list[list[float]] = []
-    for line, row in enumerate(reader, start=2):
+    for line, row in enumerate(csv.reader(lines), start=2):
         if len(row) != len(header):
             raise ValueError(f"line {line} has {len(row)} fields, {len(header)} were expected")
         status.append(row[at])
@@ -181,4 +200,4 @@ def _read_rows(reader: Iterator[list[str]], header: Sequence[str]) -> tuple[NDAr
             blocks.append(np.array(rows))
             rows = []
     blocks.append(np.array(rows, dtype=np.float64).reshape(len(rows), len(header)))
-    return np.concatenate(blocks), status
+    return np.concatenate(blocks), np.array(status, dtype=np.str_)

@@ -1,0 +1,241 @@
+"""All slides of a run folder in one order: what each holds, or why nothing is known of it."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wsi_cam.cohort.labels import is_positive, label_of, slide_names
+from wsi_cam.cohort.presets import Preset
+from wsi_cam.cohort.slide_numbers import ClassNumbers, SlideNumbers, slide_numbers
+from wsi_cam.errors import OutputError, SettingsError, WsiCamError, one_line
+from wsi_cam.export.source import export_source, finished_samples
+from wsi_cam.process_list import ProcessRow, read_process_list
+from wsi_cam.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from wsi_cam.evaluation.thresholds import ThresholdChoice
+
+log = logging.getLogger(__name__)
+
+#: Status of a slide whose results are there and cannot be read.
+DAMAGED = "damaged"
+
+
+@dataclass(frozen=True)
+class SlideSummary:
+    """A row of the cohort: one slide, whether it could be done or not."""
+
+    sample_id: str
+    status: str
+    """``done``, ``failed``, ``damaged``, or what else the process list says."""
+    reason: str = ""
+    """Why there are no numbers; or, with numbers, why the last run could not renew them."""
+    image_path: str = ""
+    patient_id: str = ""
+    label: str = ""
+    target_class: str = ""
+    """The class that score, rank and size class speak of."""
+    numbers: SlideNumbers | None = None
+    size_class: str = ""
+    """Of the longest focus of the target class, by the preset."""
+    rank: int | None = None
+    threshold: float | None = None
+    """What the slide score was held against: chosen without this slide where labels chose it."""
+    record: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """The content of ``slide.json``."""
+
+    @property
+    def target(self) -> ClassNumbers | None:
+        """Numbers of the target class."""
+        return None if self.numbers is None else self.numbers.classes[self.target_class]
+
+    @property
+    def score(self) -> float | None:
+        return None if self.target is None else self.target.score
+
+    @property
+    def positive(self) -> bool | None:
+        """Whether the slide score reaches the threshold."""
+        if self.score is None or self.threshold is None:
+            return None
+        return self.score >= self.threshold
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Slides by rank, those without a score behind them by name."""
+
+    slides: tuple[SlideSummary, ...]
+    threshold: float
+    """Of heatmap pixels, patches and, unless labels chose it, slide scores."""
+    preset: Preset | None
+    choice: ThresholdChoice | None
+    """How the threshold was chosen, where labels did."""
+    remarks: tuple[str, ...]
+    """What a reader of the numbers should know: slides that were made differently, labels without a slide."""
+
+    @property
+    def measured(self) -> list[SlideSummary]:
+        return [slide for slide in self.slides if slide.numbers is not None]
+
+    @property
+    def without_numbers(self) -> list[SlideSummary]:
+        return [slide for slide in self.slides if slide.numbers is None]
+
+
+def gather_cohort(
+    run: RunFolder,
+    threshold: float | None = 0.5,
+    labels: Mapping[str, str] | None = None,
+    preset: Preset | None = None,
+    class_name: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Cohort:
+    """Measure every slide that the run folder knows.
+
+    ``threshold`` None has the labels choose it by cross-validation. ``labels`` are those of a file, by slide
+    name; they go before the manifest's. ``class_name`` is spoken of where given, else what each slide's
+    run looked for. Raises SettingsError or DataError where that cannot be done, OutputError
+    where the folder is no run's; a slide's damaged result is a row with the reason.
+    """
+    rows, done = read_process_list(run.process_list), set(finished_samples(run))
+    ids = sorted({*rows, *done})
+    if not ids:
+        raise OutputError(f"{run.path}: no slide has been run yet; begin with wsi-cam run")
+    slides = [_found(run, each, rows.get(each), each in done, labels or {}, class_name) for each in ids]
+    choice = _chosen(slides) if threshold is None else None
+    value = choice.threshold if choice else float(threshold or 0)
+    measured = []
+    for number, slide in enumerate(slides, start=1):
+        measured.append(_measured(run, slide, value, preset))
+        if progress:
+            progress(number, len(slides))
+    if choice:
+        labelled = (slide.sample_id for slide in _labelled(slides))
+        judged = dict(zip(labelled, choice.out_of_fold.tolist(), strict=True))
+        measured = [replace(each, threshold=judged.get(each.sample_id, each.threshold)) for each in measured]
+    remarks = [*differences_within(measured), *_labels_without_slide(labels or {}, slides)]
+    return Cohort(ranked(measured), value, preset, choice, tuple(remarks))
+
+
+def ranked(slides: Iterable[SlideSummary]) -> tuple[SlideSummary, ...]:
+    """Slides by score, the highest first, ranked from 1; those without a score come last and have no rank.
+
+    Equal scores stand in the order of their names.
+    """
+    order = sorted(slides, key=lambda s: (s.score is None, -(s.score or 0.0), s.sample_id))
+    return tuple(
+        replace(slide, rank=None if slide.score is None else place)
+        for place, slide in enumerate(order, start=1)
+    )
+
+
+def differences_within(slides: Sequence[SlideSummary]) -> list[str]:
+    """In what the slides' runs differ that makes their numbers unlike, in words."""
+    said = []
+    records = [slide.record for slide in slides if slide.numbers is not None]
+    facts: dict[str, Callable[[Mapping[str, Any]], str]] = {
+        "model": lambda r: f"{r['model']['name']} {r['model'].get('bundle_hash', '')[:8]}".strip(),
+        "class spoken of": lambda r: str(r["score"]["class"]),
+        **{
+            name: lambda r, name=name: str(r["settings"]["effective"].get(name))  # type: ignore[misc]
+            for name in ("overlap", "target_layer", "method", "min_tissue")
+        },
+    }
+    for name, fact in facts.items():
+        counts = Counter(map(fact, records))
+        if len(counts) > 1:
+            parts = ", ".join(f"{value} ({count} slides)" for value, count in counts.most_common())
+            said.append(f"Slides were not made alike, {name}: {parts}. Their numbers do not compare.")
+    return said
+
+
+def _found(
+    run: RunFolder,
+    sample_id: str,
+    row: ProcessRow | None,
+    is_done: bool,
+    labels: Mapping[str, str],
+    class_name: str | None,
+) -> SlideSummary:
+    """A slide with its record, where it has one that can be read, and not yet with its numbers."""
+    row = row or ProcessRow(sample_id, "", "done")
+    label = label_of(labels, sample_id, row.image_path) or row.label
+    slide = SlideSummary(sample_id, row.status, row.error, row.image_path, row.patient_id, label)
+    if not is_done:
+        if row.status == "done":
+            return replace(slide, status="failed", reason="its folder is gone from slides/; run it again")
+        return slide
+    try:
+        record = export_source(run, sample_id).record
+        target_class = class_name or str(record["score"]["class"])
+        known = tuple(record["score"]["of_each_class"])
+        float(record["score"]["of_each_class"][str(record["score"]["class"])])
+    except (OutputError, KeyError, TypeError, ValueError) as error:
+        return replace(slide, status=DAMAGED, reason=_reason(error))
+    if target_class not in known:
+        raise SettingsError(f"class {target_class!r}: the model of {sample_id} knows {', '.join(known)}")
+    older = f"the last run failed ({row.error}); these are older results" if row.status == "failed" else ""
+    path = row.image_path or str(record["slide"]["path"])
+    return replace(
+        slide, status="done", reason=older, image_path=path, target_class=target_class, record=record
+    )
+
+
+def _measured(run: RunFolder, slide: SlideSummary, threshold: float, preset: Preset | None) -> SlideSummary:
+    """The slide with its numbers; one whose results cannot be read is a row that says so."""
+    if not slide.record:
+        return slide
+    try:
+        numbers = slide_numbers(export_source(run, slide.sample_id), threshold)
+        longest = numbers.classes[slide.target_class].foci.longest_diameter_mm
+    except Exception as error:  # a damaged result must not end the cohort
+        log.debug("%s", slide.sample_id, exc_info=True)
+        return replace(slide, status=DAMAGED, reason=_reason(error), record={})
+    size_class = preset.size_class(longest, numbers.resolution_mm) if preset else ""
+    return replace(slide, numbers=numbers, size_class=size_class, threshold=threshold)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, WsiCamError):
+        return one_line(error)
+    return (
+        f"slide.json or a file beside it is damaged ({type(error).__name__}: {one_line(error)}); run it again"
+    )
+
+
+def _labelled(slides: Iterable[SlideSummary]) -> list[SlideSummary]:
+    return [slide for slide in slides if slide.label and slide.record]
+
+
+def _chosen(slides: Iterable[SlideSummary]) -> ThresholdChoice:
+    """The threshold that labels choose; slides of a patient stay together where all name theirs."""
+    from wsi_cam.evaluation.thresholds import choose_threshold  # scikit-learn takes a second to import
+
+    labelled = _labelled(slides)
+    scores = [float(s.record["score"]["of_each_class"][s.target_class]) for s in labelled]
+    positive = [is_positive(s.label, s.target_class) for s in labelled]
+    patients = [s.patient_id for s in labelled]
+    return choose_threshold(
+        np.array(scores, np.float64), np.array(positive, np.bool_), groups=patients if all(patients) else None
+    )
+
+
+def _labels_without_slide(labels: Mapping[str, str], slides: Sequence[SlideSummary]) -> list[str]:
+    """Labels that belong to no slide are more often a wrong name than a slide left out: say so."""
+    used = {name for slide in slides for name in slide_names(slide.sample_id, slide.image_path)}
+    unused = sorted(set(labels) - used)
+    if not unused:
+        return []
+    if len(unused) == len(labels):
+        raise SettingsError(
+            f"no label belongs to a slide: {unused[0]!r} is none of {slides[0].sample_id!r} ..."
+        )
+    some = ", ".join(unused[:5]) + (" ..." if len(unused) > 5 else "")
+    return [f"{len(unused)} labels belong to no slide here: {some}"]
