@@ -49,8 +49,7 @@ class ColourScale:
         """Colours of values (h, w) laid over an RGB picture (h, w, 3) in grey: a colour of
         the stain would mix with those of the map. Where values are NaN, the picture in pale grey.
         """
-        weights = np.array([0.299, 0.587, 0.114], np.float32)  # luma of ITU-R BT.601
-        grey = (picture.astype(np.float32) @ weights)[..., None]
+        grey = luma(picture)[..., None]
         blend = OPACITY * self.colours(values) + (1 - OPACITY) * grey
         covered = np.isfinite(values)[..., None]
         result: NDArray[np.uint8] = np.rint(np.where(covered, blend, 255 - 0.6 * (255 - grey))).astype(
@@ -67,6 +66,12 @@ class ColourScale:
         """Where each value lies in the colour table, 0 to 255; 0 for NaN."""
         steps: NDArray[np.uint8] = np.rint(np.nan_to_num(self.fractions(values)) * 255).astype(np.uint8)
         return steps
+
+
+def luma(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Grey (...) of RGB (..., 3), 0 to 255, as ITU-R BT.601 weighs the colours."""
+    grey: NDArray[np.float32] = picture.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    return grey
 
 
 def probability_scale(class_name: str) -> ColourScale:

@@ -6,7 +6,7 @@
     /api/slides                                 the list as JSON
     /api/slides/<id>                            facts of a slide
     /api/slides/<id>/slide.dzi                  Deep Zoom, for any program that shows it
-    /api/slides/<id>/slide_files/<level>/<column>_<row>.jpg
+    /api/slides/<id>/slide_files/<level>/<column>_<row>.jpg?grey=1
     /api/slides/<id>/heatmap/<layer>/<class>/<level>/<column>_<row>.png?hide=<probability>
     /api/slides/<id>/thumbnail/slide.jpg, heatmap.png
     /api/slides/<id>/regions/<class>?threshold=<probability>
@@ -114,7 +114,8 @@ class Answers:
                 return Answer(200, "application/xml", viewed.zoom.descriptor().encode())
             case ["slide_files", level, name]:
                 tile = _tile_address(level, name, "jpg")
-                return self._slide_picture(viewed, tile.level, viewed.zoom.tile_box(tile))
+                grey = query.get("grey") == "1"
+                return self._slide_picture(viewed, tile.level, viewed.zoom.tile_box(tile), grey)
             case ["heatmap", layer, number, level, name]:
                 tile = _tile_address(level, name, "png")
                 colouring = _colouring(viewed, layer, number, query.get("hide", "0"))
@@ -138,11 +139,11 @@ class Answers:
             return self._heatmap_picture(viewed, level, box, colouring)
         raise LookupError(f"there is no thumbnail {name!r}")
 
-    def _slide_picture(self, viewed: ViewedSlide, level: int, box: PixelBox) -> Answer:
+    def _slide_picture(self, viewed: ViewedSlide, level: int, box: PixelBox, grey: bool = False) -> Answer:
         def draw() -> bytes:
-            return slide_jpeg(viewed.slide(), viewed.zoom.grid(level), box)
+            return slide_jpeg(viewed.slide(), viewed.zoom.grid(level), box, grey)
 
-        return self._picture(_JPEG, ("slide", *_key(viewed), level, box), draw)
+        return self._picture(_JPEG, ("slide", *_key(viewed), level, box, grey), draw)
 
     def _heatmap_picture(
         self, viewed: ViewedSlide, level: int, box: PixelBox, colouring: Colouring

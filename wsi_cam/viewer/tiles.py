@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from wsi_cam.export.colour_maps import ColourScale, colour_table
+from wsi_cam.export.colour_maps import ColourScale, colour_table, luma
 from wsi_cam.export.jpeg import jpeg_bytes
 from wsi_cam.export.slide_scaling import ScaledGrid, read_scaled
 from wsi_cam.export.slide_view import heatmap_at
@@ -40,12 +40,16 @@ class Colouring:
         return LAYERS[self.layer](source, self.class_name)
 
 
-def slide_jpeg(slide: Slide, grid: ScaledGrid, box: PixelBox) -> bytes:
+def slide_jpeg(slide: Slide, grid: ScaledGrid, box: PixelBox, grey: bool = False) -> bytes:
     """Part of the slide at a level's spacing: each pixel the mean of what it covers, white off the slide.
 
-    Raises SlideError where it cannot be read.
+    ``grey`` takes the stain's colours out, which mix with those of a heatmap. Raises SlideError where it
+    cannot be read.
     """
-    return jpeg_bytes(np.ascontiguousarray(read_scaled(slide, grid, *box)))
+    picture = read_scaled(slide, grid, *box)
+    if grey:
+        picture = np.repeat(np.rint(luma(picture)).astype(np.uint8)[..., None], 3, axis=2)
+    return jpeg_bytes(picture)
 
 
 def heatmap_png(source: ExportSource, grid: ScaledGrid, box: PixelBox, colouring: Colouring) -> bytes:

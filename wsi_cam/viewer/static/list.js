@@ -19,17 +19,19 @@ function doneRow(slide, rank) {
   );
   const name = element("td", {}, element("a", { className: "name", href: address }, slide.id));
   if (slide.error) name.append(element("div", { className: "small warning" }, `The last run: ${slide.error}`));
+  const filled = element("div");
+  filled.style.width = `${100 * slide.score}%`;
   const score = element(
     "td", { className: "score" },
-    element("meter", { min: 0, max: 1, value: slide.score, title: slide.class }),
-    element("span", {}, `${fixed(slide.score, 3)} `), element("span", { className: "muted" }, slide.class),
+    element("div", { className: "score-bar" }, filled),
+    `${fixed(slide.score, 3)} `, element("span", { className: "muted" }, slide.class),
   );
   return element(
     "tr", {},
     cell(rank, "number"), element("td", {}, thumbnail), name, score,
     cell(slide.tissue_mm2 == null ? null : fixed(slide.tissue_mm2, 2), "number"),
     cell(slide.patches, "number"), cell(slide.unread, slide.unread ? "number warning" : "number"),
-    cell(slide.patient), cell(slide.label),
+    cell(slide.patient, "patient"), cell(slide.label, "label"),
   );
 }
 
@@ -49,6 +51,9 @@ function show(listing) {
   ]);
   byId("done").tBodies[0].append(...rows.map(([, row]) => row));
   byId("done").hidden = rows.length === 0;
+  for (const name of ["patient", "label"]) {
+    byId("done").classList.toggle(`no-${name}`, listing.done.every((slide) => !slide[name]));
+  }
   byId("others").querySelector("tbody").append(...listing.others.map(otherRow));
   byId("others").hidden = listing.others.length === 0;
   const count = () => {

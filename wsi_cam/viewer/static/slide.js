@@ -28,6 +28,7 @@ class Page {
   #regions = [];
   #region = -1;
   #asked = 0;
+  #place = null;
 
   constructor(facts) {
     this.facts = facts;
@@ -38,9 +39,9 @@ class Page {
     if (facts.slide_error) say(`${facts.slide_error}. The heatmap is shown without the slide.`);
     this.#fillIn();
     this.#listen();
-    this.showHeatmap();
     this.showOpacity();
     this.findRegions();
+    this.stage.viewer.addOnceHandler("open", () => this.showHeatmap());
   }
 
   get classIndex() {
@@ -72,6 +73,7 @@ class Page {
     on("classes", "change", () => {
       this.showHeatmap();
       this.findRegions();
+      this.describePlace();
     });
     on("opacity", "input", () => this.showOpacity());
     on("threshold", "input", () => {
@@ -79,6 +81,7 @@ class Page {
       regionsSoon();
       if (byId("hide").checked) heatmapSoon();
     });
+    on("grey", "change", () => this.stage.showSlide(byId("grey").checked));
     on("hide", "change", () => this.showHeatmap());
     on("outline", "change", () => this.drawRegions());
     on("next-region", "click", () => this.goToRegion(1));
@@ -143,12 +146,19 @@ class Page {
 
   async showPlace(x, y) {
     try {
-      const numbers = await fetchJson(`${address}/place?x=${x}&y=${y}`);
-      byId("place").replaceChildren(...placeElements(numbers, this.facts.classes));
-      this.outlines.setPlace(numbers.patches.map((patch) => patch.shown_box), [x, y]);
+      this.#place = await fetchJson(`${address}/place?x=${x}&y=${y}`);
     } catch (error) {
       say(error.message);
+      return;
     }
+    this.describePlace();
+    this.outlines.setPlace(this.#place.patches.map((patch) => patch.shown_box), [x, y]);
+  }
+
+  describePlace() {
+    const { classes } = this.facts;
+    const shown = classes[this.classIndex].name;
+    if (this.#place) byId("place").replaceChildren(...placeElements(this.#place, classes, shown));
   }
 
   togglePanel() {
@@ -186,7 +196,7 @@ class Page {
         setOpacity(number("opacity") > 0 ? 0 : this.opacityBefore);
       },
       e: () => document.querySelector("input[name=layer]:not(:checked)").click(),
-      r: click("outline"), n: click("next-region"), p: click("previous-region"),
+      g: click("grey"), r: click("outline"), n: click("next-region"), p: click("previous-region"),
       c: () => this.togglePanel(), "?": click("show-keys"),
     };
   }

@@ -5,10 +5,51 @@
 
 const KEY_STEP = 0.1; // of the window, per arrow key
 
-export class Stage {
-  #heatmap = null;
+/** What is shown of one kind, replaced without a gap: the old picture stays until the new one is there. */
+class Layer {
+  item = null;
+  opacity = 1;
   #coming = null;
-  #opacity = 0.7;
+  #asked = 0;
+
+  constructor(index) {
+    this.index = index;
+  }
+
+  replace(viewer, tileSource) {
+    this.#asked += 1;
+    const mine = this.#asked;
+    if (this.#coming) viewer.world.removeItem(this.#coming);
+    this.#coming = null;
+    viewer.addTiledImage({
+      tileSource,
+      width: 1,
+      opacity: 0,
+      preload: true,
+      index: this.item ? viewer.world.getIndexOfItem(this.item) + 1 : this.index,
+      success: ({ item }) => {
+        if (mine !== this.#asked) {
+          viewer.world.removeItem(item); // something else was asked for in the meantime
+          return;
+        }
+        this.#coming = item;
+        if (item.getFullyLoaded()) this.#take(viewer, item);
+        else item.addOnceHandler("fully-loaded-change", () => this.#take(viewer, item));
+      },
+    });
+  }
+
+  #take(viewer, item) {
+    if (this.#coming !== item) return;
+    this.#coming = null;
+    item.setOpacity(this.opacity);
+    if (this.item) viewer.world.removeItem(this.item);
+    this.item = item;
+  }
+}
+
+export class Stage {
+  #layers = { slide: new Layer(0), heatmap: new Layer(1) };
 
   constructor(host, facts, address) {
     this.facts = facts;
@@ -18,9 +59,11 @@ export class Stage {
       drawer: "canvas",
       showNavigationControl: false,
       showNavigator: true,
+      navigatorAutoFade: false,
       navigatorPosition: "TOP_LEFT",
       navigatorMaintainSizeRatio: true,
       navigatorSizeRatio: 0.16,
+      navigatorDisplayRegionColor: "#0b5cad",
       keyboardNavEnabled: false, // the page has keys of its own
       gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
       maxZoomPixelRatio: 4,
@@ -32,46 +75,26 @@ export class Stage {
       maxImageCacheCount: 600,
     });
     this.viewer.navigator.element.classList.add("overview");
-    if (!facts.slide_error) this.viewer.addTiledImage({ tileSource: this.#slideSource(), width: 1 });
-    this.viewer.addOnceHandler("tile-drawn", () => this.home());
-  }
-
-  /** Shows a layer of a class where the probability is at least `hideBelow`. The old one stays until it is there. */
-  showHeatmap(layer, classIndex, hideBelow) {
-    const { viewer } = this;
-    if (this.#coming) viewer.world.removeItem(this.#coming);
-    this.#coming = null;
-    const wanted = `${layer}/${classIndex}/${hideBelow}`;
-    this.wanted = wanted;
-    viewer.addTiledImage({
-      tileSource: this.#heatmapSource(layer, classIndex, hideBelow),
-      width: 1,
-      opacity: 0,
-      preload: true,
-      success: ({ item }) => {
-        if (this.wanted !== wanted) {
-          viewer.world.removeItem(item);
-          return;
-        }
-        this.#coming = item;
-        const take = () => this.#take(item);
-        if (item.getFullyLoaded()) take();
-        else item.addOnceHandler("fully-loaded-change", take);
-      },
+    // Where the slide is gone its place still gives the picture its size; at opacity 0 no tile is asked for.
+    this.#layers.slide.opacity = facts.slide_error ? 0 : 1;
+    this.viewer.addOnceHandler("open", () => {
+      this.#layers.slide.item = this.viewer.world.getItemAt(0);
     });
+    this.viewer.open({ tileSource: this.#slideSource(false), width: 1, opacity: this.#layers.slide.opacity });
   }
 
-  #take(item) {
-    if (this.#coming !== item) return;
-    this.#coming = null;
-    item.setOpacity(this.#opacity);
-    if (this.#heatmap) this.viewer.world.removeItem(this.#heatmap);
-    this.#heatmap = item;
+  showSlide(grey) {
+    if (!this.facts.slide_error) this.#layers.slide.replace(this.viewer, this.#slideSource(grey));
+  }
+
+  /** Shows a layer of a class where the probability is at least `hideBelow`. */
+  showHeatmap(layer, classIndex, hideBelow) {
+    this.#layers.heatmap.replace(this.viewer, this.#heatmapSource(layer, classIndex, hideBelow));
   }
 
   setOpacity(opacity) {
-    this.#opacity = opacity;
-    this.#heatmap?.setOpacity(opacity);
+    this.#layers.heatmap.opacity = opacity;
+    this.#layers.heatmap.item?.setOpacity(opacity);
   }
 
   /** Where a point of the picture lies in the window, in CSS pixels. */
@@ -107,17 +130,17 @@ export class Stage {
   /** Brings a box into the middle of the window, with what lies around it. */
   lookAt([left, top, right, bottom]) {
     const { width } = this.facts;
-    const margin = 0.75 * Math.max(right - left, bottom - top);
+    const margin = 0.25 * Math.max(right - left, bottom - top);
     this.viewer.viewport.fitBoundsWithConstraints(new OpenSeadragon.Rect(
       (left - margin) / width, (top - margin) / width,
       (right - left + 2 * margin) / width, (bottom - top + 2 * margin) / width,
     ));
   }
 
-  #slideSource() {
+  #slideSource(grey) {
     const { version, tiles } = this.facts;
     return this.#source(tiles.max_level, (level, column, row) =>
-      `${this.address}/slide_files/${level}/${column}_${row}.jpg?v=${version}`);
+      `${this.address}/slide_files/${level}/${column}_${row}.jpg?v=${version}${grey ? "&grey=1" : ""}`);
   }
 
   #heatmapSource(layer, classIndex, hideBelow) {
