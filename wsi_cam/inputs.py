@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import csv
+import glob
 import hashlib
+import logging
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from wsi_cam.errors import SettingsError
 from wsi_cam.slides.slide import SLIDE_SUFFIXES, is_slide
+
+log = logging.getLogger(__name__)
 
 #: Other names under which the field's manifests keep the same columns.
 _COLUMN_NAMES = {
@@ -40,15 +44,17 @@ class SlideInput:
 
 
 def collect_inputs(inputs: Sequence[Path]) -> list[SlideInput]:
-    """Slides as given, folders searched in sorted order, ``.csv`` files read as manifests; no slide twice.
+    """Slides as given, patterns, folders searched in sorted order, ``.csv`` files read as manifests.
 
-    The results of runs that lie in a folder that is searched are no slides.
+    A pattern (``slides/**/*.svs``) is one that the shell has left as it was. No slide comes twice; what a
+    manifest says of it goes before a mere path. The results of runs that lie in a folder that is searched
+    are no slides. What is named like a slide and is none stays in the list: opening it says why.
 
-    Raises SettingsError for a path that does not exist, a folder without slides and a manifest
-    that cannot be understood.
+    Raises SettingsError for a path that does not exist, a pattern or folder without slides and a manifest
+    that cannot be understood or names a slide twice.
     """
     found: list[SlideInput] = []
-    for path in inputs:
+    for path in _with_patterns_filled_in(inputs):
         if path.suffix.lower() == ".csv":
             found += read_manifest(path)
         elif path.is_dir() and not is_slide(path):
@@ -62,8 +68,22 @@ def collect_inputs(inputs: Sequence[Path]) -> list[SlideInput]:
             raise SettingsError(f"{path}: no such file or folder; check the path")
     unique: dict[str, SlideInput] = {}
     for entry in found:
-        unique.setdefault(path_key(entry.path), entry)
+        key = path_key(entry.path)
+        if key not in unique or unique[key] == SlideInput(unique[key].path):
+            unique[key] = entry
     return list(unique.values())
+
+
+def _with_patterns_filled_in(inputs: Iterable[Path]) -> Iterator[Path]:
+    for path in inputs:
+        # A file may be called a[1].svs.
+        if path.exists() or path.is_symlink() or not glob.has_magic(str(path)):
+            yield path
+            continue
+        matches = sorted(glob.glob(str(path), recursive=True))
+        if not matches:
+            raise SettingsError(f"{path}: no file matches this pattern; check it")
+        yield from map(Path, matches)
 
 
 def path_key(path: Path) -> str:
@@ -72,24 +92,32 @@ def path_key(path: Path) -> str:
 
 
 def _search(folder: Path) -> list[Path]:
-    """Slides below a folder, hidden names left out; links to folders are not followed (they may loop)."""
+    """Slides below a folder, hidden names left out; links to folders are not followed (they may loop).
+
+    A folder that may not be looked into is left out with a warning.
+    """
     slides: list[Path] = []
-    for entry in sorted(folder.iterdir()):
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        log.warning("%s: cannot be searched for slides (%s)", folder, error.strerror or error)
+        return []
+    for entry in entries:
         if entry.name.startswith(".") or (entry / "process_list.csv").is_file():
             continue
         if is_slide(entry):
             slides.append(entry)
-        elif entry.is_dir() and not entry.is_symlink():
+        elif entry.is_dir():
             # A folder that is named like a slide and holds none is taken for one: opening it says why not.
             named_like_one = [entry] if entry.suffix.lower() in SLIDE_SUFFIXES else []
-            slides += _search(entry) or named_like_one
+            slides += (not entry.is_symlink() and _search(entry)) or named_like_one
     return slides
 
 
 def read_manifest(path: Path) -> list[SlideInput]:
     """Rows of a manifest: ``image_path`` and, if there, sample_id, mpp, mask_path, patient_id, label.
 
-    Relative paths are relative to the manifest's folder.
+    Relative paths are relative to the manifest's folder. Raises SettingsError naming the line.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -100,7 +128,8 @@ def read_manifest(path: Path) -> list[SlideInput]:
         raise SettingsError(
             f"{path}: the manifest has no rows; it needs a header with image_path and a row per slide"
         )
-    slides = []
+    slides: list[SlideInput] = []
+    lines: dict[str, int] = {}
     for number, row in enumerate(rows, start=2):
         values = {
             _COLUMN_NAMES.get(name.strip().lower(), name.strip().lower()): (value or "").strip()
@@ -111,9 +140,16 @@ def read_manifest(path: Path) -> list[SlideInput]:
             raise SettingsError(
                 f"{path}, line {number}: no image_path; every row of a manifest names a slide"
             )
+        slide_path = path.parent / values["image_path"]
+        before = lines.setdefault(path_key(slide_path), number)
+        if before != number:
+            raise SettingsError(
+                f"{path}, line {number}: {values['image_path']} stands in line {before} already; "
+                "a slide has one row"
+            )
         slides.append(
             SlideInput(
-                path=path.parent / values["image_path"],
+                path=slide_path,
                 sample_id=values.get("sample_id") or None,
                 mpp=_positive(values.get("mpp"), f"{path}, line {number}: mpp"),
                 mask_path=path.parent / values["mask_path"] if values.get("mask_path") else None,

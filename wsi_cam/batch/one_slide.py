@@ -9,7 +9,6 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from wsi_cam.batch.examine import examine
 from wsi_cam.batch.failure_log import write_log
@@ -19,7 +18,6 @@ from wsi_cam.errors import (
     Interrupted,
     OutputError,
     SettingsError,
-    SlideError,
     WsiCamError,
     one_line,
 )
@@ -29,6 +27,7 @@ from wsi_cam.pipeline import PreparedSlide, explain_prepared, prepare_slide
 from wsi_cam.result_identity import model_facts, result_identity
 from wsi_cam.run_folder import RunFolder
 from wsi_cam.slides.identity import slide_identity
+from wsi_cam.slides.slide import check_path
 from wsi_cam.tiling.roi import read_roi
 
 PatchesDone = Callable[[int, int], None]
@@ -133,7 +132,7 @@ class SlideDesk:
                 lock.release()
                 outcome = state.outcome(task)
                 return replace(outcome, note=outcome.note or "done already by another run")
-            _check_kind(task.path)
+            check_path(task.path)
             settings = task.settings(self._setup.settings)
             identity = result_identity(slide_identity(task.path), self.facts, settings)
             prepared = prepare_slide(
@@ -179,14 +178,6 @@ def _check_for_all(setup: BatchSetup, class_names: tuple[str, ...]) -> None:
         )
     if settings.tissue:
         read_roi(settings.tissue)
-
-
-def _check_kind(path: Path) -> None:
-    """What opening would wait for without end, or name wrongly."""
-    if path.is_symlink() and not path.exists():
-        raise SlideError(f"{path}: a link to something that is not there; mend the link or remove it")
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise SlideError(f"{path}: a device or a pipe, no slide; remove it from the inputs")
 
 
 def _reason(error: Exception, task: SlideTask) -> str:
