@@ -24,6 +24,8 @@ _TICK_S = 0.2
 #: Between two looks at a slide that another run is working on.
 _BUSY_S = 1.0
 _STARTS = 3
+#: A worker that loads is given at least so long, however short a time slides are given.
+_LOADING_S = 120.0
 
 
 @dataclass
@@ -169,10 +171,13 @@ class IsolatedEngine:
     def _check_clocks(self, worker: WorkerProcess, began: float | None) -> None:
         """Kill a worker that is silent or whose slide, begun at ``began``, takes too long."""
         now, setup = time.monotonic(), self._setup
-        stalled = setup.stall_timeout_s is not None and now - worker.heard > setup.stall_timeout_s
+        patience = setup.stall_timeout_s
+        if patience is not None and began is None:
+            patience = max(patience, _LOADING_S)
+        stalled = patience is not None and now - worker.heard > patience
         late = began is not None and setup.slide_timeout_s is not None and now - began > setup.slide_timeout_s
         if stalled or late:
-            limit = setup.stall_timeout_s if stalled else setup.slide_timeout_s
+            limit = patience if stalled else setup.slide_timeout_s
             raise _OutOfTime(limit or 0.0, worker.kill(), stalled)
 
     def _end_worker(self) -> None:
