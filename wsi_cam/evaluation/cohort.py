@@ -1,0 +1,175 @@
+"""All slides of a run folder with what is known of them, measured one by one.
+
+What does not work out is counted, not dropped: a slide with the target that failed is a miss (its score is
+below all others, its lesions are missed); a failed slide without the target is left out of the figures,
+since nobody was misled by it. Either is listed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from shapely import MultiPolygon
+
+from wsi_cam.errors import DataError, OutputError, SettingsError, WsiCamError, one_line
+from wsi_cam.evaluation.lesions import Hits, find_lesions
+from wsi_cam.evaluation.slide_measures import MeasuringSettings, SlideMeasures, measure_slide
+from wsi_cam.evaluation.truth import DrawnTruth, Truth, TruthClasses, read_truth
+from wsi_cam.evaluation.truth_files import SlideTruth, assign_truth, find_truth
+from wsi_cam.export.source import ExportSource, export_source, finished_samples
+from wsi_cam.geometry import Size
+from wsi_cam.process_list import ProcessRow, read_process_list
+from wsi_cam.run_folder import RunFolder
+
+OnSlide = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class TruthSettings:
+    """``path``: a folder or labels.csv; names are those that annotations give to the target, to other tissue
+    and to holes in the target, beside the model's own class names."""
+
+    path: Path
+    target_names: tuple[str, ...] = ()
+    other_names: tuple[str, ...] = ()
+    hole_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluatedSlide:
+    """A slide with known truth. ``score`` is None where it failed; ``reason`` says why."""
+
+    sample_id: str
+    unit: str
+    """What is resampled: the patient where the process list names one for every slide, else the slide."""
+    positive: bool
+    score: float | None
+    reason: str = ""
+    measures: SlideMeasures | None = None
+    """None where only the slide's label is known, or the slide failed."""
+    hits: Hits | None = None
+    """Of detections; a failed slide's lesions are missed. None where only the label is known."""
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluatedCohort:
+    """What there is to make figures of. Names are sample ids, or those of truth files."""
+
+    class_name: str
+    slides: tuple[EvaluatedSlide, ...]
+    without_truth: tuple[str, ...]
+    truth_without_slide: tuple[str, ...]
+    units: str
+    """``slides`` or ``patients``."""
+    settings: MeasuringSettings
+
+
+def evaluate_cohort(
+    run: RunFolder,
+    truth: TruthSettings,
+    class_name: str | None = None,
+    settings: MeasuringSettings | None = None,
+    on_slide: OnSlide | None = None,
+) -> EvaluatedCohort:
+    """Measure every slide of a run whose truth is known.
+
+    ``class_name`` is the target (None: the class that the run looked for). Raises DataError for truth that
+    cannot be used, SettingsError for an unknown class, OutputError where nothing is finished.
+    """
+    settings = settings or MeasuringSettings()
+    rows = read_process_list(run.process_list)
+    finished = finished_samples(run)
+    if not finished:
+        raise OutputError(f"{run.path}: no slide is done; see {run.process_list.name}")
+    first = export_source(run, finished[0])
+    target = class_name or str(first.record["score"]["class"])
+    classes = _classes(first, target, truth)
+    everything = {name: row.image_path for name, row in rows.items()}
+    everything |= {name: str(export_source(run, name).slide_path) for name in finished if name not in rows}
+    known, left = assign_truth(everything.items(), find_truth(truth.path, classes))
+    if not known:
+        raise DataError(f"{truth.path}: no truth here is named after a slide of {run.path}, as {finished[0]}")
+    patients = all(rows[name].patient_id for name in known if name in rows) and all(n in rows for n in known)
+    slides: list[EvaluatedSlide] = []
+    for number, (name, said) in enumerate(sorted(known.items()), start=1):
+        slide = _evaluate(run, name, said, target, classes, settings, rows.get(name))
+        slides.append(replace(slide, unit=rows[name].patient_id if patients else name))
+        if on_slide is not None:
+            on_slide(number, len(known))
+    return EvaluatedCohort(
+        target,
+        tuple(slides),
+        without_truth=tuple(sorted(set(everything) - set(known))),
+        truth_without_slide=tuple(left),
+        units="patients" if patients else "slides",
+        settings=settings,
+    )
+
+
+def _classes(source: ExportSource, target: str, truth: TruthSettings) -> TruthClasses:
+    if target not in source.class_names:
+        raise SettingsError(f"class {target!r}: the model knows {', '.join(source.class_names)}")
+    others = tuple(name for name in source.class_names if name != target)
+    return TruthClasses((target, *truth.target_names), (*others, *truth.other_names), truth.hole_names)
+
+
+def _evaluate(
+    run: RunFolder,
+    name: str,
+    said: SlideTruth,
+    class_name: str,
+    classes: TruthClasses,
+    settings: MeasuringSettings,
+    row: ProcessRow | None,
+) -> EvaluatedSlide:
+    if not run.is_done(name):
+        return _failed(run, name, said, classes, (row.error if row else "") or "no result yet")
+    try:
+        source = export_source(run, name)
+        score = float(source.record["score"]["of_each_class"][class_name])
+        truth = _truth_of(source, said, classes)
+        measures = None if truth is None else measure_slide(source, truth, class_name, settings)
+    except DataError:
+        raise  # the truth is at fault, and its author can mend it
+    except (WsiCamError, KeyError, TypeError) as error:
+        return _failed(run, name, said, classes, f"damaged result: {one_line(error)}")
+    positive = bool(said.label) if truth is None else _holds_target(name, said, truth)
+    return EvaluatedSlide(name, name, positive, score, "", measures, measures.hits if measures else None)
+
+
+def _truth_of(source: ExportSource, said: SlideTruth, classes: TruthClasses) -> Truth | None:
+    """Where the target is on a finished slide; None where no more is known than that it is there."""
+    if said.annotations is None:
+        return None if said.label else DrawnTruth(MultiPolygon())
+    size = Size(**source.record["slide"]["size"])
+    return read_truth(said.annotations, classes, size, source.mpp, source.bounds)
+
+
+def _holds_target(name: str, said: SlideTruth, truth: Truth) -> bool:
+    positive = truth.box is not None
+    if said.label is not None and said.label != positive:
+        has = "areas of the target" if positive else "no area of the target"
+        raise DataError(
+            f"{said.annotations}: has {has}, but the label of {name} says otherwise; correct one of them"
+        )
+    return positive
+
+
+def _failed(
+    run: RunFolder, name: str, said: SlideTruth, classes: TruthClasses, reason: str
+) -> EvaluatedSlide:
+    """A slide without a result: its lesions, if it has any, are missed."""
+    hits = None
+    positive = bool(said.label)
+    if said.annotations is not None:
+        # Spacing and size of a slide that could not be opened are not known; its fellows' spacing stands in.
+        mpp = export_source(run, finished_samples(run)[0]).mpp
+        truth = read_truth(said.annotations, classes, None, mpp, None)
+        positive = _holds_target(name, said, truth)
+        isolated = find_lesions(truth, mpp).isolated
+        missed = np.zeros(int((~isolated).sum()), np.float32)
+        hits = Hits(np.empty(0, np.float32), missed, int(isolated.sum()))
+    return EvaluatedSlide(name, name, positive, None, reason, None, hits if positive else None)

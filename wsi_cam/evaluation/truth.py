@@ -1,0 +1,232 @@
+"""Where the target truly is on a slide: outlines that people drew, or a mask picture.
+
+Both answer the same three questions in level-0 pixels, whatever lattice they are asked on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import shapely
+import tifffile
+from numpy.typing import NDArray
+from shapely import MultiPolygon
+
+from wsi_cam.errors import DataError
+from wsi_cam.geometry import Affine, Box, Heatmap, Level0, Mpp, Size
+from wsi_cam.tiling.rasterise import rasterise, rings
+from wsi_cam.training.annotated_slides import covered_share
+from wsi_cam.training.annotations import Regions, read_annotations
+
+#: A mask is kept at this spacing: level 4 of the 0.243 um/px of CAMELYON's slides. A byte per 15 um2.
+MASK_UM = 0.243 * 2**4
+#: Points along each side of a patch's label region at which a mask is asked.
+_POINTS = 8
+_BOXES_AT_A_TIME = 10_000
+MASK_SUFFIXES = (".tif", ".tiff")
+
+
+class Truth(Protocol):
+    """Where the target is on one slide."""
+
+    @property
+    def box(self) -> Box[Level0] | None:
+        """A box around all of the target; None where there is none."""
+
+    def raster(self, to_level0: Affine[Heatmap, Level0], size: Size) -> NDArray[np.bool_]:
+        """(height, width): whether the centre of each pixel of a lattice lies in the target."""
+
+    def share(self, level0_boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n,): share of each box (n, 4; left, top, right, bottom) that is target."""
+
+
+@dataclass(frozen=True)
+class TruthClasses:
+    """What class names in annotations and labels mean; upper and lower case count as equal."""
+
+    target: tuple[str, ...]
+    others: tuple[str, ...] = ()
+    """Known classes that are not the target."""
+    excluded: tuple[str, ...] = ()
+    """Areas that are taken out of the target: holes, as CAMELYON's group _2."""
+
+    def known(self, name: str) -> bool | None:
+        """Whether a class is the target; None for a name that nobody explained."""
+        if name.casefold() in _folded(self.target):
+            return True
+        return False if name.casefold() in _folded((*self.others, *self.excluded)) else None
+
+    def is_target(self, name: str, where: str) -> bool:
+        """Raises DataError for a name that nobody explained, with those that are known."""
+        said = self.known(name)
+        if said is None:
+            known = ", ".join((*self.target, *self.others, *self.excluded))
+            raise DataError(
+                f"{where}: class {name!r} is unknown; known are {known}; say what it is with --target-name, "
+                "--other-name or --hole-name"
+            )
+        return said
+
+
+def _folded(names: Collection[str]) -> set[str]:
+    return {name.casefold() for name in names}
+
+
+class DrawnTruth:
+    """Outlines, valid and merged, in level-0 pixels; no outline is a slide without the target."""
+
+    def __init__(self, area: MultiPolygon) -> None:
+        self.area = area
+
+    @cached_property
+    def box(self) -> Box[Level0] | None:
+        if self.area.is_empty:
+            return None
+        left, top, right, bottom = self.area.bounds
+        return Box(left, top, right - left, bottom - top)
+
+    @cached_property
+    def _rings(self) -> list[NDArray[np.float64]]:
+        return rings(self.area)
+
+    def raster(self, to_level0: Affine[Heatmap, Level0], size: Size) -> NDArray[np.bool_]:
+        from_level0 = to_level0.inverse()
+        outlines = [from_level0.points(ring) for ring in self._rings]
+        # An outline wholly above or below these rows crosses none of them.
+        near = [o for o in outlines if o[:, 1].max() >= 0 and o[:, 1].min() <= size.height]
+        return rasterise(near, (size.height, size.width))
+
+    def share(self, level0_boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+        return covered_share(np.asarray(shapely.box(*level0_boxes.T)), self.area)
+
+
+class MaskTruth:
+    """A mask over the whole of level 0, kept as one byte per pixel of about ``MASK_UM``.
+
+    ``mask`` (height, width); its pixels lead to level 0 by ``to_level0``. Questions are answered by the
+    nearest of its pixels.
+    """
+
+    def __init__(self, mask: NDArray[np.bool_], to_level0: Affine[Heatmap, Level0]) -> None:
+        self.mask = mask
+        self._from_level0 = to_level0.inverse()
+        self._to_level0 = to_level0
+
+    @cached_property
+    def box(self) -> Box[Level0] | None:
+        rows, columns = (np.flatnonzero(self.mask.any(axis=axis)) for axis in (1, 0))
+        if len(rows) == 0:
+            return None
+        width, height = int(columns[-1] - columns[0]) + 1, int(rows[-1] - rows[0]) + 1
+        return self._to_level0.box(Box(int(columns[0]), int(rows[0]), width, height))
+
+    def raster(self, to_level0: Affine[Heatmap, Level0], size: Size) -> NDArray[np.bool_]:
+        to_mask = to_level0.then(self._from_level0)
+        x = to_mask.scale_x * (np.arange(size.width) + 0.5) + to_mask.offset_x
+        y = to_mask.scale_y * (np.arange(size.height) + 0.5) + to_mask.offset_y
+        return self._at(x[None], y[:, None])
+
+    def share(self, level0_boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+        steps = (np.arange(_POINTS) + 0.5) / _POINTS
+        shares = np.empty(len(level0_boxes))
+        for first in range(0, len(shares), _BOXES_AT_A_TIME):
+            rows = slice(first, first + _BOXES_AT_A_TIME)
+            corners = self._from_level0.points(level0_boxes[rows].reshape(-1, 2, 2))
+            begin, side = corners[:, 0, :, None], (corners[:, 1] - corners[:, 0])[:, :, None]
+            places = begin + side * steps  # (boxes, x and y, points)
+            shares[rows] = self._at(places[:, 0, None, :], places[:, 1, :, None]).mean(axis=(1, 2))
+        return shares
+
+    def _at(self, x: NDArray[np.floating[Any]], y: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+        """The mask at places of its own frame; outside of it there is no target."""
+        height, width = self.mask.shape
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        column, row = (np.clip(np.floor(v), 0, n - 1).astype(np.int64) for v, n in ((x, width), (y, height)))
+        found: NDArray[np.bool_] = inside & self.mask[row, column]
+        return found
+
+
+def read_truth(
+    path: Path, classes: TruthClasses, size: Size | None, mpp: Mpp, bounds: Box[Level0] | None
+) -> Truth:
+    """The truth of a slide of this size, spacing and bounds, from GeoJSON, ASAP's XML or a mask TIFF.
+
+    QuPath's coordinates begin at the slide's bounds where it has some, ASAP's and a mask's at the corner of
+    level 0. In a mask every value but 0 is the target. ``size`` None (a slide that could not be opened)
+    takes the mask's own size. Raises DataError for files that cannot be read, class names that are not
+    known, and a mask whose shape is not that of the slide.
+    """
+    if path.suffix.lower() in MASK_SUFFIXES:
+        return read_mask(path, size, mpp)
+    area = target_area(read_annotations(path, may_be_empty=True), classes, path)
+    if bounds is not None and path.suffix.lower() != ".xml":
+        corner = np.array([bounds.x, bounds.y])
+        area = shapely.transform(area, lambda xy: xy + corner)
+    return DrawnTruth(area)
+
+
+def target_area(regions: Regions, classes: TruthClasses, path: Path) -> MultiPolygon:
+    """All areas of the target without those that are excluded."""
+    targets = [area for name, area in regions.items() if classes.is_target(name, str(path))]
+    holes = [area for name, area in regions.items() if name.casefold() in _folded(classes.excluded)]
+    left = shapely.difference(shapely.union_all(targets), shapely.union_all(holes))
+    return MultiPolygon([p for p in shapely.get_parts(left) if p.geom_type == "Polygon" and not p.is_empty])
+
+
+def read_mask(path: Path, size: Size | None, mpp: Mpp) -> MaskTruth:
+    """A mask TIFF at about ``MASK_UM``, sampled at pixel centres from the coarsest level that is fine enough.
+
+    Tiles and strips are decoded one at a time.
+    """
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            pages = [level.keyframe for series in tiff.series for level in series.levels]
+            pages = sorted((p for p in pages if len(p.shape) == 2), key=lambda p: -p.imagewidth)
+            if not pages:
+                raise DataError(f"{path}: holds no picture of one channel; write the mask as one")
+            size = size or Size(pages[0].imagewidth, pages[0].imagelength)
+            _demand_same_shape(path, Size(pages[0].imagewidth, pages[0].imagelength), size)
+            fine = [p for p in pages if size.width / p.imagewidth * mpp.x <= MASK_UM] or pages[:1]
+            fitting = [p for p in fine if _same_shape(Size(p.imagewidth, p.imagelength), size)]
+            return _sampled(fitting[-1], size, mpp)
+    except DataError:
+        raise
+    except (OSError, ValueError, KeyError, IndexError, RuntimeError, tifffile.TiffFileError) as cause:
+        raise DataError(f"{path}: no readable mask TIFF ({cause}); write it again") from cause
+
+
+def _sampled(page: tifffile.TiffPage, size: Size, mpp: Mpp) -> MaskTruth:
+    page_x, page_y = size.width / page.imagewidth, size.height / page.imagelength
+    step_x, step_y = max(MASK_UM / mpp.x, page_x), max(MASK_UM / mpp.y, page_y)
+    width, height = max(1, round(size.width / step_x)), max(1, round(size.height / step_y))
+    to_level0 = Affine[Heatmap, Level0](size.width / width, size.height / height)
+    x = ((np.arange(width) + 0.5) * to_level0.scale_x / page_x).astype(np.int64)
+    y = ((np.arange(height) + 0.5) * to_level0.scale_y / page_y).astype(np.int64)
+    mask = np.zeros((height, width), np.bool_)
+    for segment, place, shape in page.segments():
+        if segment is None:
+            continue  # a tile that was not written is empty
+        top, left = place[2], place[3]
+        rows = slice(*np.searchsorted(y, [top, top + shape[1]]))
+        columns = slice(*np.searchsorted(x, [left, left + shape[2]]))
+        mask[rows, columns] = segment[0, :, :, 0][np.ix_(y[rows] - top, x[columns] - left)] != 0
+    return MaskTruth(mask, to_level0)
+
+
+def _same_shape(mask: Size, slide: Size) -> bool:
+    """To a hundredth, or to the pixel that a small level leaves out."""
+    x, y = slide.width / mask.width, slide.height / mask.height
+    return abs(x - y) <= max(x, y) * max(0.01, 1 / min(mask.width, mask.height))
+
+
+def _demand_same_shape(path: Path, mask: Size, slide: Size) -> None:
+    if not _same_shape(mask, slide):
+        raise DataError(
+            f"{path}: a mask of {mask.width} x {mask.height} px does not fit a slide of {slide.width} x "
+            f"{slide.height} px; a mask covers the whole of level 0"
+        )
