@@ -152,10 +152,10 @@ def _entry_file(path: Path) -> Path:
 
 def _over_white(image: Image.Image) -> NDArray[np.uint8]:
     """RGB of an RGBA picture laid over white paper."""
-    rgba = np.asarray(image.convert("RGBA"))
+    if image.getchannel("A").getextrema()[0] == 255:
+        return np.array(image.convert("RGB"))
+    rgba = np.asarray(image)
     alpha = rgba[..., 3]
-    if alpha.size == 0 or alpha.min() == 255:
-        return np.ascontiguousarray(rgba[..., :3])
     weight = alpha[..., None].astype(np.uint16)
     mixed = (rgba[..., :3] * weight + 255 * (255 - weight) + 127) // 255
     return mixed.astype(np.uint8)

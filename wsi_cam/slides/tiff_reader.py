@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_cam.errors import SlideError
-from wsi_cam.geometry import Mpp
+from wsi_cam.geometry import Mpp, Size
 from wsi_cam.slides.regions import check_region, inside, region_error
 from wsi_cam.slides.slide import LevelInfo, PixelBox, SlideInfo, with_given_mpp
 from wsi_cam.slides.tiff_checks import PARSING_ERRORS, NotForThisReaderError
@@ -61,15 +61,16 @@ class TiffReader:
         """As :meth:`wsi_cam.slides.slide.Slide.read_region`."""
         size = check_region(self._info, level, box)
         part = inside(box, size)
-        if part is None:
-            return np.full((box[3], box[2], 3), 255, np.uint8)
         opened = self._file()
         try:
-            if part == box:
-                return _read(opened, level, box)
-            pixels = np.full((box[3], box[2], 3), 255, np.uint8)
-            x, y, width, height = part[0] - box[0], part[1] - box[1], part[2], part[3]
-            pixels[y : y + height, x : x + width] = _read(opened, level, part)
+            if part == box and _is_one_tile(box, opened.layout.levels[level].tile):
+                return _whole_tile(opened, level, box)
+            pixels = np.empty((box[3], box[2], 3), np.uint8)
+            if part != box:
+                pixels.fill(255)
+            if part is not None:
+                x, y, width, height = part[0] - box[0], part[1] - box[1], part[2], part[3]
+                _paste_tiles(opened, level, part, pixels[y : y + height, x : x + width])
             return pixels
         except (OSError, *DECODING_ERRORS) as error:
             raise region_error(self._info, level, box, error) from error
@@ -131,15 +132,22 @@ class TiffReader:
                     raise NotForThisReaderError(self._path, cause) from error
 
 
-def _read(opened: TiffFile, level: int, box: PixelBox) -> NDArray[np.uint8]:
-    """A box inside of the level, out of its tiles."""
+def _is_one_tile(box: PixelBox, tile: Size) -> bool:
+    """Whether a box inside of a level is exactly one of its tiles."""
+    x, y, width, height = box
+    return (width, height) == (tile.width, tile.height) and x % width == 0 and y % height == 0
+
+
+def _whole_tile(opened: TiffFile, level: int, box: PixelBox) -> NDArray[np.uint8]:
+    pixels = opened.tile_used_up(level, box[0] // box[2], box[1] // box[3])
+    return pixels if pixels.flags.writeable else pixels.copy()
+
+
+def _paste_tiles(opened: TiffFile, level: int, box: PixelBox, pixels: NDArray[np.uint8]) -> None:
+    """Fills ``pixels`` with a box that lies inside of the level."""
     tile = opened.layout.levels[level].tile
     left, top, width, height = box
     right, bottom = left + width, top + height
-    if (width, height) == (tile.width, tile.height) and left % width == 0 and top % height == 0:
-        pixels = opened.tile_used_up(level, left // width, top // height)
-        return pixels if pixels.flags.writeable else pixels.copy()
-    pixels = np.empty((height, width, 3), np.uint8)
     for row in range(top // tile.height, -(-bottom // tile.height)):
         y0, y1 = max(row * tile.height, top), min((row + 1) * tile.height, bottom)
         for column in range(left // tile.width, -(-right // tile.width)):
@@ -150,7 +158,6 @@ def _read(opened: TiffFile, level: int, box: PixelBox) -> NDArray[np.uint8]:
                 y0 - row * tile.height : y1 - row * tile.height,
                 x0 - column * tile.width : x1 - column * tile.width,
             ]
-    return pixels
 
 
 def _refuse_what_openslide_shows_otherwise(path: Path, layout: TiffLayout) -> None:
