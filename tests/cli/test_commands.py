@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from tests.make_models import model_card, write_bundle
 from tests.make_slides import tissue_image, write_svs
 from wsi_cam.cli.main import main
+from wsi_cam.cli.run import duration_s
 from wsi_cam.process_list import read_process_list
 
 
@@ -29,11 +31,15 @@ def slide(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[object]:
-    """Runs ``wsi-cam run INPUT... -o out`` and gives (status, stdout, stderr)."""
+    """Runs ``wsi-cam run INPUT... -o out`` and gives (status, stdout, stderr).
+
+    In this process, which spares each test the start of another; ``tests/batch`` has the worker process.
+    """
 
     def run_command(*arguments: object) -> tuple[int, str, str]:
         capfd.readouterr()
-        status = main(["run", *map(str, arguments), "-o", str(tmp_path / "out"), "--model", str(bundle)])
+        common = ["-o", str(tmp_path / "out"), "--model", str(bundle), "--in-process"]
+        status = main(["run", *map(str, arguments), *common])
         out, err = capfd.readouterr()
         return status, out, err
 
@@ -72,11 +78,43 @@ def test_a_run_says_what_it_did_and_skips_it_the_next_time(run, slide: Path, tmp
     assert (tmp_path / "out" / "slides" / "slide" / "slide.json").stat().st_mtime_ns == before
 
 
-def test_a_result_of_other_settings_is_said_to_be_one(run, slide: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_result_of_other_settings_is_stale_and_updated_on_demand(run, slide: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     assert run(slide)[0] == 0
-    status, out, _ = run(slide, "--overlap", "0.5")
+    status, out, err = run(slide, "--overlap", "0.5")
+    assert status == 1
+    assert "slide 1 of 1: slide: stale: overlap 0 -> 0.5" in err
+    assert "1 stale (--update computes them again)" in out
+    row = read_process_list(tmp_path / "out" / "process_list.csv")["slide"]
+    assert (row.status, row.error) == ("done", "stale: overlap 0 -> 0.5")
+
+    status, out, _ = run(slide, "--overlap", "0.5", "--dry-run")
     assert status == 0
-    assert "done with other settings (overlap); --force" in out
+    assert "slide: stale: overlap 0 -> 0.5" in out
+    assert "a run would work on 0, with --update on 1" in out
+
+    assert run(slide, "--overlap", "0.5", "--update")[0] == 0
+    status, out, err = run(slide, "--overlap", "0.5")
+    assert (status, err) == (0, "")
+    assert "already done" in out
+    assert read_process_list(tmp_path / "out" / "process_list.csv")["slide"].error == ""
+
+
+def test_a_dry_run_names_what_is_missing_and_writes_nothing(run, slide: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    status, out, _ = run(slide, "--dry-run")
+    assert status == 0
+    assert out.startswith(f"slide: missing  ({slide})")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200)])
+def test_times_are_given_as_people_say_them(text: str, seconds: float) -> None:
+    assert duration_s(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-1", "0", "nan", "inf", "1d"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(ArgumentTypeError, match="no time"):
+        duration_s(text)
 
 
 def test_one_region_for_two_slides_is_refused(run, slide: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -25,6 +25,8 @@ _FOLDER = ".locks"
 #: No sample id begins with an underscore.
 _SHARED = "_shared"
 _PATIENCE_S = 120.0
+#: A run that ended has removed the folder as it was made or used here; ESTALE is said by network drives.
+_FOLDER_WENT = {errno.ENOENT, errno.EEXIST, errno.ESTALE}
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
 
 
@@ -90,9 +92,7 @@ def _try_lock(output: Path, name: str, timeout_s: float) -> HeldLock | None:
         except Timeout:
             return None
         except OSError as error:
-            # ENOENT: a run that ended has just removed the folder. ESTALE: the same, on a network drive.
-            gone = error.errno in (errno.ENOENT, errno.ESTALE)
-            if gone and output.is_dir() and time.monotonic() < deadline:
+            if error.errno in _FOLDER_WENT and output.is_dir() and time.monotonic() < deadline:
                 continue
             if error.errno in _NO_LOCKS:
                 log.warning("%s: this file system has no locks; let only one run use the folder", output)
