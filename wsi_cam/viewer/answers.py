@@ -21,7 +21,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -37,9 +36,11 @@ from PIL import Image, ImageDraw
 from wsi_cam.errors import WsiCamError, one_line
 from wsi_cam.export.jpeg import jpeg_bytes
 from wsi_cam.slides.tile_cache import TileCache
-from wsi_cam.viewer.deep_zoom import TILE_PX, PixelBox, TileAddress
+from wsi_cam.viewer.addresses import class_name, colouring, finite, threshold, tile_address
+from wsi_cam.viewer.deep_zoom import TILE_PX, PixelBox
 from wsi_cam.viewer.library import Library
-from wsi_cam.viewer.tiles import LAYERS, Colouring, heatmap_png, slide_jpeg
+from wsi_cam.viewer.not_found import NotFoundError
+from wsi_cam.viewer.tiles import Colouring, heatmap_png, slide_jpeg
 from wsi_cam.viewer.viewed_slide import ViewedSlide
 
 log = logging.getLogger(__name__)
@@ -80,11 +81,11 @@ class Answers:
     def answer(self, target: str) -> Answer:
         """The answer to a request for ``target``: path and query, percent-encoded."""
         try:
-            url = urlsplit(target)
-            names = [unquote(name, errors="surrogateescape") for name in url.path.split("/")[1:]]
-            query = {name: values[-1] for name, values in parse_qs(url.query).items()}
+            path, _, asked = target.partition("?")
+            names = [unquote(name, errors="surrogateescape") for name in path.split("/")[1:]]
+            query = dict(parse_qsl(asked))
             return self._route(names, query)
-        except (LookupError, ValueError) as error:
+        except NotFoundError as error:
             return _failure(404, error)
         except WsiCamError as error:
             log.warning("%r: %s", target, one_line(error))
@@ -104,7 +105,7 @@ class Answers:
             case ["api", "slides", sample_id, *what]:
                 with self._library.lease(sample_id) as viewed:
                     return self._of_slide(viewed, what, query)
-        raise LookupError("there is nothing at this address")
+        raise NotFoundError("there is nothing at this address")
 
     def _of_slide(self, viewed: ViewedSlide, what: list[str], query: dict[str, str]) -> Answer:
         match what:
@@ -113,20 +114,20 @@ class Answers:
             case ["slide.dzi"]:
                 return Answer(200, "application/xml", viewed.zoom.descriptor().encode())
             case ["slide_files", level, name]:
-                tile = _tile_address(level, name, "jpg")
+                tile = tile_address(level, name, "jpg")
                 grey = query.get("grey") == "1"
                 return self._slide_picture(viewed, tile.level, viewed.zoom.tile_box(tile), grey)
             case ["heatmap", layer, number, level, name]:
-                tile = _tile_address(level, name, "png")
-                colouring = _colouring(viewed, layer, number, query.get("hide", "0"))
-                return self._heatmap_picture(viewed, tile.level, viewed.zoom.tile_box(tile), colouring)
+                tile = tile_address(level, name, "png")
+                wanted = colouring(viewed, layer, number, query)
+                return self._heatmap_picture(viewed, tile.level, viewed.zoom.tile_box(tile), wanted)
             case ["thumbnail", name]:
                 return self._thumbnail(viewed, name)
             case ["regions", number]:
-                return self._regions(viewed, _class_name(viewed, number), float(query["threshold"]))
+                return self._regions(viewed, class_name(viewed, number), threshold(query))
             case ["place"]:
-                return _json(viewed.numbers_at(float(query["x"]), float(query["y"])))
-        raise LookupError("there is nothing at this address")
+                return _json(viewed.numbers_at(finite(query, "x"), finite(query, "y")))
+        raise NotFoundError("there is nothing at this address")
 
     def _thumbnail(self, viewed: ViewedSlide, name: str) -> Answer:
         level = viewed.zoom.level_within(_THUMBNAIL_PX)
@@ -135,9 +136,9 @@ class Answers:
         if name == "slide.jpg":
             return self._slide_picture(viewed, level, box)
         if name == "heatmap.png":
-            colouring = Colouring("probability", str(viewed.source.record["score"]["class"]))
-            return self._heatmap_picture(viewed, level, box, colouring)
-        raise LookupError(f"there is no thumbnail {name!r}")
+            wanted = Colouring("probability", str(viewed.source.record["score"]["class"]))
+            return self._heatmap_picture(viewed, level, box, wanted)
+        raise NotFoundError(f"there is no thumbnail {name!r}")
 
     def _slide_picture(self, viewed: ViewedSlide, level: int, box: PixelBox, grey: bool = False) -> Answer:
         def draw() -> bytes:
@@ -145,13 +146,11 @@ class Answers:
 
         return self._picture(_JPEG, ("slide", *_key(viewed), level, box, grey), draw)
 
-    def _heatmap_picture(
-        self, viewed: ViewedSlide, level: int, box: PixelBox, colouring: Colouring
-    ) -> Answer:
+    def _heatmap_picture(self, viewed: ViewedSlide, level: int, box: PixelBox, wanted: Colouring) -> Answer:
         def draw() -> bytes:
-            return heatmap_png(viewed.source, viewed.zoom.grid(level), box, colouring)
+            return heatmap_png(viewed.source, viewed.zoom.grid(level), box, wanted)
 
-        return self._picture(_PNG, ("heatmap", *_key(viewed), level, box, colouring), draw)
+        return self._picture(_PNG, ("heatmap", *_key(viewed), level, box, wanted), draw)
 
     def _picture(self, kind: str, key: tuple[object, ...], draw: Callable[[], bytes]) -> Answer:
         """A picture, drawn or remembered; where it cannot be drawn, a neutral one and a line in the log."""
@@ -164,14 +163,11 @@ class Answers:
             log.exception("%s: a tile cannot be drawn", key)
         return Answer(200, _JPEG, _unreadable_tile())
 
-    def _regions(self, viewed: ViewedSlide, class_name: str, threshold: float) -> Answer:
-        if not 0 < threshold < 1:
-            raise ValueError(f"a threshold of {threshold} is no probability between 0 and 1")
-
+    def _regions(self, viewed: ViewedSlide, name: str, least: float) -> Answer:
         def find() -> bytes:
-            return _json_bytes({"regions": viewed.regions(class_name, threshold)})
+            return _json_bytes({"regions": viewed.regions(name, least)})
 
-        return Answer(200, _JSON, self._remembered(("regions", *_key(viewed), class_name, threshold), find))
+        return Answer(200, _JSON, self._remembered(("regions", *_key(viewed), name, least), find))
 
     def _remembered(self, key: tuple[object, ...], make: Callable[[], bytes]) -> memoryview:
         """Bytes by their key; who asks for the same at the same time waits for the first one's."""
@@ -184,7 +180,7 @@ class Answers:
 
     def _asset(self, name: str) -> Answer:
         if name not in self._assets:
-            raise LookupError(f"there is no file {name!r}")
+            raise NotFoundError(f"there is no file {name!r}")
         kind = _KINDS["." + name.rpartition(".")[2]]
         return Answer(200, kind, self._assets[name].read_bytes())
 
@@ -193,31 +189,8 @@ def _key(viewed: ViewedSlide) -> tuple[str, str]:
     return viewed.source.sample_id, viewed.version
 
 
-def _tile_address(level: str, name: str, suffix: str) -> TileAddress:
-    found = re.fullmatch(rf"(\d{{1,9}})_(\d{{1,9}})\.{suffix}", name, re.ASCII)
-    if found is None or not re.fullmatch(r"\d{1,3}", level, re.ASCII):
-        raise LookupError(f"{level}/{name} is no address of a tile")
-    return TileAddress(int(level), int(found[1]), int(found[2]))
-
-
-def _colouring(viewed: ViewedSlide, layer: str, number: str, hide: str) -> Colouring:
-    hide_below = float(hide)
-    if layer not in LAYERS or not 0 <= hide_below < 1:
-        raise LookupError(f"there is no heatmap of {layer!r} from {hide}")
-    return Colouring(layer, _class_name(viewed, number), hide_below)
-
-
-def _class_name(viewed: ViewedSlide, number: str) -> str:
-    names = viewed.source.class_names
-    if not re.fullmatch(r"\d{1,9}", number, re.ASCII) or int(number) >= len(names):
-        raise LookupError(f"there is no class {number!r}; there are {len(names)}")
-    return names[int(number)]
-
-
 def _failure(status: int, error: Exception) -> Answer:
-    # The text of a KeyError is the key alone.
-    said = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else one_line(error)
-    return Answer(status, _JSON, _json_bytes({"error": said}))
+    return Answer(status, _JSON, _json_bytes({"error": one_line(error)}))
 
 
 def _json(content: dict[str, Any]) -> Answer:

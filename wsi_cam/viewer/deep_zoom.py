@@ -15,6 +15,7 @@ from math import ceil
 
 from wsi_cam.export.slide_scaling import ScaledGrid
 from wsi_cam.geometry import Box, Level0, Mpp
+from wsi_cam.viewer.not_found import NotFoundError
 
 #: With a pixel of overlap on each side a tile has at most 256.
 TILE_PX = 254
@@ -58,22 +59,22 @@ class DeepZoom:
         return (max(self.width, self.height) - 1).bit_length()
 
     def grid(self, level: int) -> ScaledGrid:
-        """Size and place of a level's pixels. Raises LookupError where there is no such level."""
+        """Size and place of a level's pixels. Raises NotFoundError where there is no such level."""
         if not 0 <= level <= self.max_level:
-            raise LookupError(f"level {level} is not one of 0 to {self.max_level}")
+            raise NotFoundError(f"level {level} is not one of 0 to {self.max_level}")
         # Square in level-0 pixels, whatever these are in um.
         return ScaledGrid.over(self.shown, Mpp(1, 1), 2.0 ** (self.max_level - level))
 
     def tile_box(self, tile: TileAddress) -> PixelBox:
         """The pixels (x, y, width, height) of a tile's level that it holds, those it shares included.
 
-        Raises LookupError where there is no such tile.
+        Raises NotFoundError where there is no such tile.
         """
         size = self.grid(tile.level).size
         left, right = _span(tile.column, size.width)
         top, bottom = _span(tile.row, size.height)
         if tile.column < 0 or tile.row < 0 or left >= right or top >= bottom:
-            raise LookupError(f"level {tile.level} has no tile {tile.column}, {tile.row}")
+            raise NotFoundError(f"level {tile.level} has no tile {tile.column}, {tile.row}")
         return left, top, right - left, bottom - top
 
     def descriptor(self) -> str:

@@ -13,6 +13,7 @@ from wsi_cam.errors import OutputError, one_line
 from wsi_cam.export.source import export_source, finished_samples
 from wsi_cam.process_list import ProcessRow, read_process_list
 from wsi_cam.run_folder import RunFolder
+from wsi_cam.viewer.not_found import NotFoundError
 from wsi_cam.viewer.viewed_slide import ViewedSlide
 
 #: Slides kept open: each holds a file, decoded tiles (tens of MiB), and its table of patches.
@@ -42,7 +43,7 @@ class Library:
     def lease(self, sample_id: str) -> Iterator[ViewedSlide]:
         """A slide that stays open inside of the block, at the present version of its results.
 
-        Raises LookupError for a name that is not in the list, OutputError for results that cannot be read.
+        Raises NotFoundError for a name that is not in the list, OutputError for results that cannot be read.
         """
         version = self.version(sample_id)
         with self._lock:
@@ -62,13 +63,13 @@ class Library:
                 self._close_unused()
 
     def version(self, sample_id: str) -> str:
-        """Changes when a slide is computed again. Raises LookupError for a name that is not in the list."""
+        """Changes when a slide is computed again. Raises NotFoundError for a name that is not in the list."""
         if sample_id not in self._samples and sample_id not in self.samples():
-            raise LookupError(f"no slide {sample_id!r} is done in this run")
+            raise NotFoundError(f"no slide {sample_id!r} is done in this run")
         try:
             written = self.run.slide(sample_id).slide_json.stat()
         except FileNotFoundError as error:
-            raise LookupError(f"the results of {sample_id!r} were removed") from error
+            raise NotFoundError(f"the results of {sample_id!r} were removed") from error
         return f"{written.st_mtime_ns:x}"
 
     def close(self) -> None:
