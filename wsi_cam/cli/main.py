@@ -12,10 +12,22 @@ import sys
 from collections.abc import Sequence
 
 from wsi_cam import __version__
-from wsi_cam.cli import demo, doctor, evaluate, export, import_model, info, run, train, view
+from wsi_cam.cli import (
+    cohort,
+    demo,
+    doctor,
+    evaluate,
+    evaluate_slides,
+    export,
+    import_model,
+    info,
+    run,
+    train,
+    view,
+)
 from wsi_cam.errors import WsiCamError, one_line
 
-COMMANDS = (run, export, view, info, train, evaluate, import_model, demo, doctor)
+COMMANDS = (run, export, cohort, view, info, train, evaluate, evaluate_slides, import_model, demo, doctor)
 
 _DESCRIPTION = """\
 Classify the tissue of whole-slide images patch by patch, keep Grad-CAM for every patch and class,
