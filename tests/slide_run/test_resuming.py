@@ -14,32 +14,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tests.make_models import colour_network, model_card
-from tests.make_slides import tissue_image, write_svs
+from tests.make_models import colour_network
 from tests.result_bytes import result_bytes
+from tests.slide_run.conftest import CARD, N_PATCHES, SETTINGS
 from wsi_cam import RunSettings, SlideResult, explain_slide, pipeline
 from wsi_cam.classifiers.bundle import Classifier
 from wsi_cam.errors import Interrupted, ModelError, OutputError, SlideError
 from wsi_cam.inference import PatchExplainer
 from wsi_cam.loader import PatchReader
 from wsi_cam.run_folder import RunFolder
-
-CARD = model_card(patch_size_px=128, mpp_um=1.0, evidence_scale=(5.0, 5.0))
-#: 6 x 5 patches in batches of 4: eight, the last one of two.
-SETTINGS = RunSettings(batch_size=4, num_workers=1, export=("csv",), top_patches=1)
-N_PATCHES = 30
-
-
-@pytest.fixture(scope="module")
-def explainer() -> PatchExplainer:
-    return PatchExplainer(Classifier(colour_network(card=CARD), CARD, "cpu"), batch_size=4)
-
-
-@pytest.fixture(scope="module")
-def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    image = tissue_image(1280, 1536, [(0, 0, 1536, 1280)])
-    image[400:900, 500:1100] = (160, 0, 160)
-    return write_svs(tmp_path_factory.mktemp("slide") / "case.svs", image, mpp=0.5, levels=(1, 4))
 
 
 @pytest.fixture(scope="module")
