@@ -239,7 +239,12 @@ class TestAnnotations:
             ("a.geojson", '{"type": "FeatureCollection", "features": []}', "no area with a class"),
             ("a.geojson", '[{"geometry": {"type": "Polygon", "coordinates": 5}}]', "object 1 is damaged"),
             ("a.xml", "<a", "no readable XML"),
-            ("a.xml", '<A><Annotation><Coordinate Order="0"/></Annotation></A>', "annotation 1 is damaged"),
+            ("a.xml", "<svg><a/></svg>", "not ASAP's XML"),
+            (
+                "a.xml",
+                '<ASAP_Annotations><Annotation><Coordinate Order="0"/></Annotation></ASAP_Annotations>',
+                "annotation 1 is damaged",
+            ),
         ],
     )
     def test_files_that_cannot_be_used(self, tmp_path: Path, name: str, content: str, message: str) -> None:

@@ -151,8 +151,7 @@ def _of_slides(
 
 
 def _of_patches(measures: Sequence[SlideMeasures], drawn: NDArray[np.int64]) -> Section:
-    negative = np.stack([m.patches.negative for m in measures])
-    positive = np.stack([m.patches.positive for m in measures])
+    negative, positive = _stacked([m.patches for m in measures])
     figures = {"auroc": auroc, "average precision": average_precision}
     result = _from_counts(lambda times: (times @ negative, times @ positive), drawn, figures)
     reliability = np.stack([m.reliability for m in measures])
@@ -164,8 +163,7 @@ def _of_patches(measures: Sequence[SlideMeasures], drawn: NDArray[np.int64]) -> 
 
 
 def _of_pixels(measures: Sequence[SlideMeasures], drawn: NDArray[np.int64], threshold: float) -> Section:
-    negative = np.stack([m.pixels.negative for m in measures])
-    positive = np.stack([m.pixels.positive for m in measures])
+    negative, positive = _stacked([m.pixels for m in measures])
     figures = {"auroc": auroc, "average precision": average_precision}
     result = _from_counts(lambda times: (times @ negative, times @ positive), drawn, figures)
     overlap = np.stack([m.overlap for m in measures])
@@ -203,6 +201,13 @@ def calibration_error(reliability: NDArray[np.float64]) -> NDArray[np.float64]:
     patches, summed, positive = np.moveaxis(reliability, -2, 0)
     gap: NDArray[np.float64] = np.abs(summed - positive).sum(axis=-1) / np.maximum(patches.sum(axis=-1), 1)
     return gap
+
+
+def _stacked(counts: Sequence[ScoreCounts]) -> tuple[Counts, Counts]:
+    """Negative and positive counts (slides, bins), without bins that are empty on all slides."""
+    negative, positive = np.stack([c.negative for c in counts]), np.stack([c.positive for c in counts])
+    used = negative.any(axis=0) | positive.any(axis=0)
+    return negative[:, used], positive[:, used]
 
 
 def _from_counts(

@@ -50,7 +50,7 @@ def _draw_reliability(axes: Axes, reliability: NDArray[np.float64], error: float
 
 
 def _draw_froc(axes: Axes, froc: FrocCurve, score: float) -> None:
-    axes.step(froc.false_positives, froc.sensitivity, where="post", color="tab:green")
+    axes.plot(froc.false_positives, froc.sensitivity, color="tab:green")
     axes.plot(RATES, froc.at_rates(), "o", color="tab:green")
     axes.set_xscale("log", base=2)
     axes.set_xticks(RATES, ["1/4", "1/2", "1", "2", "4", "8"])

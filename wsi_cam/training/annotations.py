@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import shapely
 from shapely import MultiPolygon, Polygon
 from shapely.geometry import shape
@@ -57,10 +58,14 @@ def _read_geojson(path: Path) -> Iterator[tuple[str, Any]]:
     if not isinstance(features, list) or not all(isinstance(feature, dict) for feature in features):
         raise DataError(f"{path}: not GeoJSON; export a FeatureCollection from QuPath")
     for number, feature in enumerate(features, start=1):
-        said = (feature.get("properties") or {}).get("classification")
+        properties = feature.get("properties")
+        said = properties.get("classification") if isinstance(properties, dict) else None
         name = said.get("name") if isinstance(said, dict) else said
         try:
-            geometry = shape(feature["geometry"]) if feature.get("geometry") else None
+            with np.errstate(invalid="ignore"):  # NaN gets its own message
+                geometry = shape(feature["geometry"]) if feature.get("geometry") else None
+            if geometry is not None and not np.isfinite(shapely.get_coordinates(geometry)).all():
+                raise ValueError("a coordinate is no number")
         except (
             ValueError,
             TypeError,
@@ -79,6 +84,10 @@ def _read_asap(path: Path) -> Iterator[tuple[str, Any]]:
         root = ElementTree.parse(path).getroot()
     except (OSError, ElementTree.ParseError) as cause:
         raise DataError(f"{path}: no readable XML ({cause}); save the annotations from ASAP again") from cause
+    if root.tag != "ASAP_Annotations":
+        raise DataError(
+            f"{path}: not ASAP's XML (it begins with <{root.tag}>); save the annotations from ASAP"
+        )
     for number, annotation in enumerate(root.iter("Annotation"), start=1):
         group = annotation.get("PartOfGroup", "")
         try:
