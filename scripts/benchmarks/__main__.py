@@ -15,12 +15,11 @@ import argparse
 import importlib
 import json
 import os
-import platform
 import tempfile
 from pathlib import Path
 
+from scripts.benchmarks.machine import machine
 from scripts.benchmarks.report import write_report
-from wsi_cam.versions import installed_versions
 
 PARTS = {
     "start": "start_up",
@@ -55,34 +54,11 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="wsi_cam-benchmark-") as work:
             measured = module.measure(Path(work), args.quick)
         print(json.dumps(measured, indent=2), flush=True)
-        kept[part] = {"machine": _machine(), **measured}
+        kept[part] = {"machine": machine(), **measured}
         if not args.quick:
             RESULTS.mkdir(exist_ok=True)
             path.write_text(json.dumps(kept, indent=2) + "\n")
             write_report(kept, PARTS)
-
-
-def _machine() -> dict[str, object]:
-    import torch
-
-    return {
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
-        "system": platform.system(),
-        "versions": installed_versions(),
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine()
-    )
 
 
 if __name__ == "__main__":
