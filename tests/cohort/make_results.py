@@ -51,7 +51,7 @@ def finished_slide(
     heatmap(files.probability_zarr, values, affine, SLIDE_MPP, CLASSES)
     if evidence:
         heatmap(files.evidence_zarr, 10 * values - 2, affine, SLIDE_MPP, CLASSES)
-    write_patches_csv(files.patches_csv, _table(cell_xy, probabilities))
+    write_patches_csv(files.patches_csv, patch_table(cell_xy, probabilities))
     record = slide_record(run, sample_id, probabilities, size, bounds, stride_cells) | record_changes
     write_json(files.slide_json, record)
     if row is not None:
@@ -135,7 +135,7 @@ def slide_record(
     }
 
 
-def _table(cell_xy: NDArray[np.int64], probabilities: NDArray[np.float32]) -> PatchTable:
+def patch_table(cell_xy: NDArray[np.int64], probabilities: NDArray[np.float32]) -> PatchTable:
     n = len(cell_xy)
     return PatchTable(
         class_names=CLASSES,
