@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from tests.hostile.make_hostile import write_four_billion_tiles
+from tests.hostile.enormous import write_four_billion_tiles
 from tests.make_slides import (
     Image,
     encode_jpeg,
