@@ -1,7 +1,7 @@
 """A synthetic layout of real tissue: slides made of PatchCamelyon patches, with a known tumour map.
 
 Patches of PatchCamelyon's reporting half (see scripts/default_overlap.py) lie side by side on a grid of
-96 px at the model's 0.972 um/px, in round sections on glass. Connected groups of tumour patches are the foci.
+96 px at the model's 0.972 um/px, in oval sections on glass. Connected groups of tumour patches are the foci.
 
 What such slides are not: neighbours are unrelated tissue, so every 96 px there is a seam; a label holds for
 the central 32 px of its patch only, while the outlines in the truth run around whole patches; and some 1 500
@@ -44,7 +44,6 @@ WITHOUT_TUMOUR, GREATEST_SHARE = 0.4, 0.1
 FOCUS_SIZES = (1, 1, 2, 4, 9, 16, 25)
 #: Cells between two foci, so that they stay two lesions when outlines are grown by 37.5 um.
 GAP = 2
-SLIDES_PER_PATIENT = 2
 PATCH_MM2 = (PATCH_PX * MPP_UM / 1000) ** 2
 
 
@@ -116,7 +115,7 @@ def plan_cohort(slides: int, seed: int) -> list[Layout]:
 
 
 def plan_slide(sample_id: str, n_tissue: int, n_tumour: int, generator: np.random.Generator) -> Layout:
-    """One or two round sections of about ``n_tissue`` patches, with foci of ``n_tumour`` in all."""
+    """One or two oval sections of about ``n_tissue`` patches, with foci of ``n_tumour`` in all."""
     sections = int(generator.integers(1, 3))
     parts = []
     for _ in range(sections):
@@ -189,11 +188,8 @@ def write_cohort(
     numbers = [{"sample_id": each.sample_id, "label": each.label, **each.numbers} for each in layouts]
     _write_csv(out / "truth" / "labels.csv", list(numbers[0]), (row.values() for row in numbers))
     _write_csv(out / "layout.csv", ["sample_id", "column", "row", "kind", "picture"], placed)
-    manifest = [
-        (name, f"slides/{name}.svs", f"patient_{i // SLIDES_PER_PATIENT + 1:03}", layout.label)
-        for i, (name, layout) in enumerate((each.sample_id, each) for each in layouts)
-    ]
-    _write_csv(out / "manifest.csv", ["sample_id", "image_path", "patient_id", "label"], manifest)
+    manifest = [(each.sample_id, f"slides/{each.sample_id}.svs", each.label) for each in layouts]
+    _write_csv(out / "manifest.csv", ["sample_id", "image_path", "label"], manifest)
     (out / "README.txt").write_text(str(__doc__))
 
 
