@@ -52,6 +52,7 @@ export class Stage {
   #layers = { slide: new Layer(0), heatmap: new Layer(1) };
 
   constructor(host, facts, address) {
+    keepOwnStyleOut();
     this.facts = facts;
     this.address = address;
     this.viewer = OpenSeadragon({
@@ -164,4 +165,14 @@ export class Stage {
       getTileUrl,
     };
   }
+}
+
+/**
+ * OpenSeadragon adds a style element (its rule is in style.css), which the page's security policy forbids, unless it
+ * finds one with this attribute. An element of that name that is none of HTML's will do.
+ */
+function keepOwnStyleOut() {
+  const marker = document.createElementNS("urn:marker", "style");
+  marker.setAttribute("data-openseadragon-mobile-css", "");
+  document.head.append(marker);
 }
