@@ -141,7 +141,7 @@ def differences_within(slides: Sequence[SlideSummary]) -> list[str]:
     said = []
     records = [slide.record for slide in slides if slide.numbers is not None]
     facts: dict[str, Callable[[Mapping[str, Any]], str]] = {
-        "model": lambda r: f"{r['model']['name']} {r['model'].get('bundle_hash', '')[:8]}".strip(),
+        "model": lambda r: f"{r['model'].get('name', '')} {r['model'].get('bundle_hash', '')[:8]}".strip(),
         "class spoken of": lambda r: str(r["score"]["class"]),
         **{
             name: lambda r, name=name: str(r["settings"]["effective"].get(name))  # type: ignore[misc]

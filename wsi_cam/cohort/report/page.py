@@ -26,6 +26,9 @@ from wsi_cam.run_folder import RunFolder
 
 #: Small pictures of this many bytes in all are kept inside of the page; more lie in a folder beside it.
 EMBEDDED_BYTES = 1_500_000
+#: Settings and versions that the page names; slide.json has all of them.
+_SETTINGS = ("overlap", "stride_px", "min_tissue", "target_layer", "method", "device", "threads")
+_VERSIONS = ("wsi-cam", "python", "torch", "numpy", "openslide-bin")
 _PARTS = Path(__file__).parent
 _DECODERS = 2  # pictures are decoded outside of Python's lock
 
@@ -106,6 +109,7 @@ def render(run: RunFolder, cohort: Cohort, pages: list[SlidePage]) -> str:
         run_name=run.path.absolute().name,
         last_run=_last_run(run),
         models=_models(cohort),
+        score_rule=next((each.record["score"].get("rule") for each in cohort.measured), None),
         version=__version__,
         labels=sorted({slide.label for slide in cohort.slides if slide.label}),
         size_classes=_size_classes(cohort),
@@ -156,23 +160,36 @@ def _size_classes(cohort: Cohort) -> list[str]:
 
 
 def _models(cohort: Cohort) -> list[dict[str, Any]]:
-    """Each model that looked at slides, with how many, and the settings of the first of them."""
+    """Each model that looked at slides, with how many, and what the first of them records of it."""
     models: dict[str, dict[str, Any]] = {}
     for slide in cohort.measured:
-        model = slide.record["model"]
-        key = model.get("bundle_hash", model["name"])
-        known = models.setdefault(key, {"model": model, "record": slide.record, "slides": 0})
+        model, settings = slide.record["model"], slide.record["settings"]["effective"]
+        facts = {
+            "name": model.get("name", "unnamed"),
+            "hash": model.get("bundle_hash", "")[:12],
+            "patch_size_px": model["patch_size_px"],
+            "mpp_um": model["mpp_um"],
+            "label_region_px": model.get("label_region_px"),
+            "settings": {name: settings[name] for name in _SETTINGS if name in settings},
+            "versions": {
+                name: version
+                for name, version in slide.record.get("versions", {}).items()
+                if name in _VERSIONS
+            },
+        }
+        known = models.setdefault(model.get("bundle_hash", facts["name"]), {**facts, "slides": 0})
         known["slides"] += 1
     return list(models.values())
 
 
-def _last_run(run: RunFolder) -> dict[str, Any]:
-    """``run.json``, empty where it is not there or cannot be read."""
+def _last_run(run: RunFolder) -> dict[str, str]:
+    """What ``run.json`` says of the last run, in words; empty where it is not there or cannot be read."""
     try:
         content = json.loads(run.run_json.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        facts = {name: str(content.get(name) or "") for name in ("started", "ended", "device")}
+        return facts | {"command": " ".join(map(str, content.get("command") or []))}
+    except (OSError, ValueError, AttributeError, TypeError):
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _url(relative: Path) -> str:
