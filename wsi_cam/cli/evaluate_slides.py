@@ -119,6 +119,8 @@ def table_of(cohort: EvaluatedCohort, figures: CohortFigures) -> Iterable[str]:
             yield f"  {name:44} {measure}"
         if section.note:
             yield f"  ({section.note})"
+    if any(m.low == m.high in (0, 1) for section in figures.sections for m in section.measures.values()):
+        yield "note: an interval without width is no certainty; resamples hold only what these slides hold"
     if figures.warning:
         yield f"note: {figures.warning}"
     for slide in cohort.slides:

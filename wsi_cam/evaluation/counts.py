@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from scipy.special import logit
 
 Counts = NDArray[np.float64]
@@ -61,9 +62,13 @@ def count_scores(
 ) -> tuple[Counts, Counts]:
     """Counts (..., different scores) of few scores (n,), each taken ``drawn`` (..., n) times."""
     different, place = np.unique(scores, return_inverse=True)
-    is_at = place[:, None] == np.arange(len(different))
-    negative, positive = (is_at & (labels == which)[:, None] for which in (False, True))
-    return drawn @ negative.astype(np.float64), drawn @ positive.astype(np.float64)
+    slide = np.arange(len(scores))
+    negative, positive = (
+        drawn
+        @ csr_array(((labels == which).astype(np.float64), (slide, place)), (len(scores), len(different)))
+        for which in (False, True)
+    )
+    return np.asarray(negative), np.asarray(positive)
 
 
 def auroc(negative: Counts, positive: Counts) -> NDArray[np.float64]:
