@@ -29,6 +29,8 @@ PARTS = {
     "exports": "exports",
     "run": "whole_run",
     "memory": "memory",
+    "cohort": "cohort",
+    "viewer": "viewer",
 }
 RESULTS = Path(__file__).parent / "results"
 
