@@ -199,6 +199,7 @@ def _why_unwritable(error: BaseException) -> str:
     while cause is not None:
         number = cause.errno if isinstance(cause, OSError) else None
         if number in _FULL or (number in _FORBIDDEN and isinstance(error, OutputError)):
-            return one_line(error)
+            what = one_line(error).partition("; ")[0]
+            return f"{what}; free space or mend permissions, then run the same command again"
         cause = cause.__cause__ or cause.__context__
     return ""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from wsi_cam.batch.locks import clear_locks, shared_files_lock
+from wsi_cam.batch.locks import shared_files_lock
 from wsi_cam.batch.task import SlideOutcome, SlideTask
 from wsi_cam.errors import WsiCamError
 from wsi_cam.inputs import SlideInput, assign_sample_ids, path_key
@@ -77,7 +77,6 @@ class RunRecords:
             write_json(self.folder.run_json, record)
             if "qupath" in settings.export:
                 _write_project(self.folder)
-        clear_locks(self.folder.path)
 
     @contextmanager
     def _changed_list(self) -> Iterator[dict[str, ProcessRow]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from wsi_cam.batch.in_process import InProcessEngine
 from wsi_cam.batch.isolated import IsolatedEngine
+from wsi_cam.batch.locks import clear_locks
 from wsi_cam.batch.task import (
     BatchSetup,
     Engine,
@@ -62,24 +63,25 @@ def run_batch(
     stall_timeout_s: float | None = 600.0,
     slide_timeout_s: float | None = None,
     in_process: bool = False,
+    cluster: str | None = None,
     engine: Engine | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> BatchResult:
     """Explain every slide of ``inputs`` into the run folder ``output``.
 
-    Slides are worked on in a worker process, ``in_process``, or by the ``engine`` given, which then
-    has the time limits. A slide that cannot be done has the status ``failed`` and its reason; its
-    traceback is in ``logs/``. Slides that are done are left alone, those made with other settings too
-    (outcome ``stale``), unless ``redo`` says more. Asking ``stop`` ends the batch early; called again it
-    goes on.
+    Slides are worked on in a worker process, ``in_process``, on the ``cluster`` (``local:N``, the address
+    of a Dask scheduler, or its file), or by the ``engine`` given, which then has the time limits. A slide
+    that cannot be done has the status ``failed`` and its reason; its traceback is in ``logs/``. Slides
+    that are done are left alone, those made with other settings too (outcome ``stale``), unless ``redo``
+    says more. Asking ``stop`` ends the batch early; called again it goes on.
 
     Raises a WsiCamError where nothing could start (inputs, settings, model or folder), and OutputError
     where results can be written no longer.
     """
     stop, progress = stop or Stop(), progress or Silent()
     setup = BatchSetup(Path(output).absolute(), settings, redo, stall_timeout_s, slide_timeout_s)
-    engine = engine or (InProcessEngine(setup) if in_process else IsolatedEngine(setup))
+    engine = engine or _engine(setup, in_process, cluster)
     result = BatchResult()
     try:
         engine.start()
@@ -92,7 +94,16 @@ def run_batch(
         _run(setup, engine, model, slides, progress, stop, result)
     finally:
         engine.close()
+        clear_locks(setup.output)
     return result
+
+
+def _engine(setup: BatchSetup, in_process: bool, cluster: str | None) -> Engine:
+    if cluster:
+        from wsi_cam.batch.cluster import ClusterEngine
+
+        return ClusterEngine(setup, cluster)
+    return InProcessEngine(setup) if in_process else IsolatedEngine(setup)
 
 
 def plan_batch(
@@ -103,7 +114,7 @@ def plan_batch(
     Raises a WsiCamError where nothing could start.
     """
     setup = BatchSetup(Path(output).absolute(), settings)
-    engine = InProcessEngine(setup) if in_process else IsolatedEngine(setup)
+    engine = _engine(setup, in_process, None)
     try:
         engine.start()
         slides = _collect(inputs, settings)
