@@ -159,7 +159,9 @@ def test_killed_while_it_grows_the_older_result_and_the_journal_stay(folder: Run
     folder.settle("s")
     assert folder.slide("s").slide_json.read_text() == "old"
     assert grown.journal.read_text() == "seen"
+    assert folder.has_leftovers("s")
     folder.discard_growing("s")
+    assert not folder.has_leftovers("s")
     assert everything_below(folder.path) == {"slides", "slides/s", "slides/s/slide.json"}
 
 

@@ -143,7 +143,7 @@ def prepare_slide(
     watch = Stopwatch()
     # Absolute, for the record: exports find the slide again from any folder.
     path = Path(path).absolute()
-    with ExitStack() as stack:
+    with folder.working_on(sample_id), ExitStack() as stack:
         slide = stack.enter_context(
             open_slide(path, reader=settings.reader, mpp=settings.mpp, series=settings.series)
         )

@@ -124,6 +124,10 @@ class RunFolder:
                 replaced.rename(final)
         shutil.rmtree(replaced, ignore_errors=True)
 
+    def has_leftovers(self, sample_id: str) -> bool:
+        """Whether hidden folders of the slide are there: something grows, or a run was killed."""
+        return self.growing(sample_id).path.exists() or self._replaced(sample_id).exists()
+
     def discard_growing(self, sample_id: str) -> None:
         """Remove what was begun of a slide and is not wanted any more."""
         building = self.growing(sample_id)
@@ -136,18 +140,26 @@ class RunFolder:
         """A hidden folder to fill; it takes the final name when the block ends without an error.
 
         An older result of that name is replaced as a whole; after an error it stays as it was. The folder is
-        empty at first but for a journal that an earlier run left. It stays, for another run to go
-        on, where this one was interrupted or the file system refused something, and is removed after other
-        errors. Raises OutputError for what the file system refuses.
+        empty at first but for a journal that an earlier run left; after an error it stays or goes as
+        :meth:`working_on` says. Raises OutputError for what the file system refuses.
         """
         self.settle(sample_id)
         building = self.growing(sample_id)
+        with self.working_on(sample_id), self._writing():
+            building.path.mkdir(parents=True, exist_ok=True)
+            _remove_all_but(building.journal)
+            yield building
+            self._give_name(sample_id)
+
+    @contextmanager
+    def working_on(self, sample_id: str) -> Iterator[None]:
+        """What grows of the slide is removed where the block ends with an error that ends the work on it.
+
+        It stays, for another run to go on, where this one was interrupted or the file system refused
+        something.
+        """
         try:
-            with self._writing():
-                building.path.mkdir(parents=True, exist_ok=True)
-                _remove_all_but(building.journal)
-                yield building
-                self._give_name(sample_id)
+            yield
         except BaseException as error:
             if not _can_go_on_after(error):
                 self.discard_growing(sample_id)

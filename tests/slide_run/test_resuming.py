@@ -171,6 +171,18 @@ def test_a_slide_that_is_another_file_now_begins_anew(
     assert explain_slide(copy, tmp_path / "out", explainer, SETTINGS).resumed_at == 0
 
 
+def test_what_was_begun_goes_when_the_slide_cannot_be_opened_any_more(
+    tmp_path: Path, slide: Path, explainer: PatchExplainer
+) -> None:
+    copy = tmp_path / "case.svs"
+    copy.write_bytes(slide.read_bytes())
+    stopped(copy, tmp_path / "out", explainer, 5)
+    copy.write_bytes(b"no slide any more")
+    with pytest.raises(SlideError):
+        explain_slide(copy, tmp_path / "out", explainer, SETTINGS)
+    assert everything_below(tmp_path / "out") == ["slides"]
+
+
 def test_ctrl_c_keeps_what_was_seen(
     tmp_path: Path, slide: Path, explainer: PatchExplainer, undisturbed: dict[str, bytes]
 ) -> None:

@@ -43,16 +43,6 @@ def requested(settings: RunSettings) -> dict[str, Any]:
     return {name: value for name, value in settings.as_dict().items() if name != "num_workers"}
 
 
-def differences(record: dict[str, Any], settings: RunSettings, bundle_hash: str) -> list[str]:
-    """Names of settings in which a slide's record differs from what is asked for now.
-
-    The model is known by its hash, wherever its folder lies.
-    """
-    then, now = record["settings"]["requested"], requested(settings)
-    names = [name for name in now if name not in ("model", "device") and now[name] != then.get(name)]
-    return names if record["model"]["bundle_hash"] == bundle_hash else ["model", *names]
-
-
 def _effective(job: SlideJob) -> dict[str, Any]:
     plan = job.plan
     return {
