@@ -139,10 +139,16 @@ def _add_batch_options(parser: argparse.ArgumentParser) -> None:
         type=duration_s,
         help="give up a slide that takes longer (default none)",
     )
-    add(
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
         "--in-process",
         action="store_true",
         help="read slides in this process, for a debugger: a crash then ends the run",
+    )
+    where.add_argument(
+        "--cluster",
+        metavar="WHERE",
+        help="workers of Dask: local:N, tcp://host:port or a scheduler file (see docs/cluster.md)",
     )
 
 
@@ -162,7 +168,7 @@ def duration_s(text: str) -> float | None:
 
 _NOT_SETTINGS = {
     "inputs", "output", "config", "update", "force", "dry_run", "stall_timeout", "slide_timeout",
-    "in_process", "verbose", "quiet", "run", "slide",
+    "in_process", "cluster", "verbose", "quiet", "run", "slide",
 }  # fmt: skip
 
 
@@ -194,6 +200,7 @@ def _run_batch(args: argparse.Namespace, settings: RunSettings) -> int:
                 stall_timeout_s=args.stall_timeout,
                 slide_timeout_s=args.slide_timeout,
                 in_process=args.in_process,
+                cluster=args.cluster,
                 progress=progress,
                 stop=stop,
             )
