@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +79,7 @@ def _block_means(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[
     if down == across == 1:
         return pixels
     # Added slice by slice: numpy's own sums along short inner axes take several times as long.
-    rows = pixels[::down].astype(np.uint32)
+    rows: NDArray[Any] = pixels[::down].astype(np.uint16 if down <= 256 else np.uint32)
     for offset in range(1, down):
         rows += pixels[offset::down]
     in_blocks = rows.reshape(height, width, across * 3)
