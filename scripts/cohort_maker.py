@@ -9,8 +9,9 @@ pictures serve all slides, each many times, so slides are not independent and in
 than they seem to. A run with ``--overlap 0`` puts its patches exactly on those of the layout and sees no
 seam; any other overlap sees patches across seams, which no real slide has.
 
-OUT/slides/ID.svs, OUT/truth/ID.geojson (without features where there is no tumour), OUT/truth/labels.csv,
-OUT/manifest.csv for ``wsi-cam run``, OUT/layout.csv (which picture lies where), OUT/README.txt.
+OUT/slides/ID.svs (or .scn), OUT/truth/ID.geojson (without features where there is no tumour),
+OUT/truth/labels.csv, OUT/manifest.csv for ``wsi-cam run``, OUT/layout.csv (which picture lies where),
+OUT/README.txt.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from scripts.default_overlap import MPP_UM, PATCH_PX, reporting_half
+from tests.make_leica import write_scn
 from tests.make_models import MARKER_RGB
 from tests.make_slides import tissue_image, write_svs
 
@@ -44,6 +46,8 @@ WITHOUT_TUMOUR, GREATEST_SHARE = 0.4, 0.1
 FOCUS_SIZES = (1, 1, 2, 4, 9, 16, 25)
 #: Cells between two foci, so that they stay two lesions when outlines are grown by 37.5 um.
 GAP = 2
+#: Where an SCN's scanned part begins in level 0, x and y; on the grid of patches.
+SCN_CORNER = (3 * PATCH_PX, 2 * PATCH_PX)
 PATCH_MM2 = (PATCH_PX * MPP_UM / 1000) ** 2
 
 
@@ -82,13 +86,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/pcam/valid.zip"))
     parser.add_argument(
+        "--format", choices=("svs", "scn"), default="svs",
+        help="scn: Leica slides, whose level 0 is larger than what was scanned and says so (bounds)",
+    )  # fmt: skip
+    parser.add_argument(
         "--marked", action="store_true",
         help="tumour patches in one strong colour, for a stand-in of the model that knows the truth",
     )  # fmt: skip
     args = parser.parse_args(arguments)
     pictures = reporting_half(args.data)
     layouts = plan_cohort(args.slides, args.seed)
-    write_cohort(args.out, layouts, pictures, args.seed, args.marked)
+    write_cohort(args.out, layouts, pictures, args.seed, args.format, args.marked)
     total = sum(layout.numbers["tissue_patches"] for layout in layouts)
     print(f"{len(layouts)} slides of {total} patches in {args.out}; see {args.out / 'README.txt'}")
 
@@ -167,6 +175,7 @@ def write_cohort(
     layouts: Sequence[Layout],
     pictures: list[list[NDArray[np.uint8]]],
     seed: int,
+    file_format: str = "svs",
     marked: bool = False,
 ) -> None:
     """Write slides, truth and tables. ``pictures`` are those of normal tissue and of tumour, 96 x 96 RGB."""
@@ -177,10 +186,7 @@ def write_cohort(
     for layout in layouts:
         chosen = choose_pictures(layout, [len(p) for p in pictures], generator)
         image = paint(layout, chosen, pictures, marked)
-        write_svs(
-            out / "slides" / f"{layout.sample_id}.svs", image, mpp=MPP_UM, levels=(1, 4), quality=95,
-            subsampling="444", objective_power=10,
-        )  # fmt: skip
+        write_slide(out / "slides" / f"{layout.sample_id}.{file_format}", image)
         (out / "truth" / f"{layout.sample_id}.geojson").write_text(json.dumps(truth_of(layout)) + "\n")
         for row, column in np.argwhere(layout.kind != GLASS).tolist():
             kind = ("normal", "tumour")[layout.kind[row, column]]
@@ -188,9 +194,17 @@ def write_cohort(
     numbers = [{"sample_id": each.sample_id, "label": each.label, **each.numbers} for each in layouts]
     _write_csv(out / "truth" / "labels.csv", list(numbers[0]), (row.values() for row in numbers))
     _write_csv(out / "layout.csv", ["sample_id", "column", "row", "kind", "picture"], placed)
-    manifest = [(each.sample_id, f"slides/{each.sample_id}.svs", each.label) for each in layouts]
+    manifest = [(each.sample_id, f"slides/{each.sample_id}.{file_format}", each.label) for each in layouts]
     _write_csv(out / "manifest.csv", ["sample_id", "image_path", "label"], manifest)
     (out / "README.txt").write_text(str(__doc__))
+
+
+def write_slide(path: Path, image: NDArray[np.uint8]) -> None:
+    """An SVS, or an SCN in whose level 0 the image begins at ``SCN_CORNER``."""
+    if path.suffix == ".scn":
+        write_scn(path, image, mpp=MPP_UM, corner=SCN_CORNER, quality=95)
+    else:
+        write_svs(path, image, mpp=MPP_UM, levels=(1, 4), quality=95, subsampling="444", objective_power=10)
 
 
 def choose_pictures(
@@ -221,7 +235,9 @@ def paint(
 
 
 def truth_of(layout: Layout) -> dict[str, Any]:
-    """GeoJSON as QuPath exports it: one annotation per focus, around whole patches, in level-0 pixels."""
+    """GeoJSON as QuPath exports it: one annotation per focus, around whole patches, in pixels as QuPath
+    shows the slide: from the corner of its bounds where it has some.
+    """
     features = []
     for number in range(1, int(layout.foci.max()) + 1):
         row, column = np.nonzero(layout.foci == number)

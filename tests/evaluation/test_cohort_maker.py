@@ -92,28 +92,26 @@ class CentreOnly(nn.Module):
         return kept
 
 
-@pytest.fixture(scope="module")
-def marked_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A slide of 52 tumour patches and two without, tumour in the colour that the stand-in fires on."""
-    folder: Path = tmp_path_factory.mktemp("cohort") / "cohort"
-    large = plan_slide("large", 530, 52, np.random.default_rng(7))
-    write_cohort(folder, [*layouts(0, 0, n_tissue=40), large], pictures(), seed=0, marked=True)
-    return folder
-
-
-@pytest.mark.parametrize("overlap", [0.0, 1 / 3])
+@pytest.mark.parametrize(("overlap", "file_format"), [(0.0, "scn"), (1 / 3, "svs")])
 def test_where_the_model_knows_the_truth_areas_and_figures_are_the_truth_s(
-    tmp_path: Path, marked_cohort: Path, overlap: float
+    tmp_path: Path, overlap: float, file_format: str
 ) -> None:
+    """Two slides without tumour and one of 52 patches of it, in the colour that the stand-in fires on."""
+    cohort = tmp_path / "cohort"
+    large = plan_slide("large", 530, 52, np.random.default_rng(7))
+    planned = [*layouts(0, 0, n_tissue=40), large]
+    write_cohort(cohort, planned, pictures(), seed=0, file_format=file_format, marked=True)
     network = colour_network(card=CARD)
     network.layer4 = nn.Sequential(network.layer4, CentreOnly())
     settings = RunSettings(overlap=overlap, top_patches=0, export=())
     run = RunFolder(tmp_path / "out")
-    for slide in read_manifest(marked_cohort / "manifest.csv"):
+    for slide in read_manifest(cohort / "manifest.csv"):
         explain_slide(slide.path, run.path, Classifier(network, CARD, "cpu"), settings)
-    numbers = slide_numbers(export_source(run, "large"), 0.5).classes["tumour"]
+    source = export_source(run, "large")
+    assert (source.bounds is not None) == (file_format == "scn")
+    numbers = slide_numbers(source, 0.5).classes["tumour"]
     assert numbers.area_mm2 == pytest.approx(52 * PATCH_MM2, rel=0.05)
-    found = cohort_figures(evaluate_cohort(run, TruthSettings(marked_cohort / "truth")))
+    found = cohort_figures(evaluate_cohort(run, TruthSettings(cohort / "truth")))
     of = {section.name: section for section in found.sections}
     assert of["slides"].measures["auroc"].value == 1
     assert of["patches"].measures["auroc"].value == 1
