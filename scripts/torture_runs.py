@@ -11,7 +11,6 @@ was done may not be computed again. Figures go to scripts/torture_results/<name>
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import random
@@ -28,6 +27,7 @@ from typing import Any
 import psutil
 
 from scripts.benchmarks.machine import machine
+from scripts.run_differences import differences
 from tests.make_models import model_card, write_bundle
 from tests.make_slides import tissue_image, write_svs
 
@@ -35,8 +35,6 @@ RESULTS = Path(__file__).parent / "torture_results"
 PATCH_PX, BATCH_SIZE = 64, 16
 #: A run that has not moved for this long hangs.
 PATIENCE_S = 600.0
-#: Files that hold times, and so differ between equal runs.
-_TIMES = {"timing.json", "run.json", "process_list.csv"}
 
 
 @dataclass
@@ -221,34 +219,6 @@ def _computed_again(out: Path, done: dict[str, tuple[int, int]]) -> list[str]:
     changed = [f"{name}: was done and was computed again" for name in done if now.get(name) != done[name]]
     done |= now
     return changed
-
-
-def differences(undisturbed: Path, out: Path) -> list[str]:
-    """How two run folders differ in more than times, and what is left in ``out`` that should not be."""
-    expected, found = _files(undisturbed), _files(out)
-    said = [f"{name}: not there" for name in sorted(expected.keys() - found.keys())]
-    said += [f"{name}: should not be there" for name in sorted(found.keys() - expected.keys())]
-    said += [
-        f"{name}: other bytes"
-        for name in sorted(expected.keys() & found.keys())
-        if Path(name).name not in _TIMES and expected[name].read_bytes() != found[name].read_bytes()
-    ]
-    if _rows(undisturbed) != _rows(out):
-        said.append("process_list.csv: other rows")
-    hidden = sorted(str(path.relative_to(out)) for path in out.rglob(".*") if path.suffix != ".zarr")
-    zarr_files = {".zgroup", ".zattrs", ".zarray", ".zmetadata"}
-    return said + [f"{path}: left behind" for path in hidden if Path(path).name not in zarr_files]
-
-
-def _files(folder: Path) -> dict[str, Path]:
-    """Every file of a run but for its logs."""
-    files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
-    return {name: path for name, path in files.items() if Path(name).parts[0] != "logs"}
-
-
-def _rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / "process_list.csv").open(newline="") as file:
-        return [{**row, "seconds": ""} for row in csv.DictReader(file)]
 
 
 def _run_undisturbed(command: list[str], out: Path, log: Path) -> float:

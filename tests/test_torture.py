@@ -8,7 +8,8 @@ from shutil import copytree
 
 import pytest
 
-from scripts.torture_runs import differences, torture
+from scripts.run_differences import differences
+from scripts.torture_runs import torture
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="process groups are killed as POSIX has them")
 
