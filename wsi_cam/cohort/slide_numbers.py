@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +61,7 @@ def slide_numbers(source: ExportSource, threshold: float) -> SlideNumbers:
     ZeroDivisionError where the record does not say what it should.
     """
     record, table, store = source.record, source.table, source.probability
-    lattice, shown = patch_lattice(record), shown_part(record)
+    lattice, shown = patch_lattice(record), _shown_part(source)
     edges = pixel_edges(store.size, store.to_level0, store.mpp, shown)
     areas = answered_areas_mm2(table, lattice, threshold, shown)
     probabilities: NDArray[np.float32] = table.probabilities[table.readable]
@@ -92,11 +91,8 @@ def slide_numbers(source: ExportSource, threshold: float) -> SlideNumbers:
     return numbers
 
 
-def shown_part(record: dict[str, Any]) -> Box[Level0]:
+def _shown_part(source: ExportSource) -> Box[Level0]:
     """The part of level 0 that was scanned: the slide's bounds where it states some, else all of it."""
-    slide = record["slide"]
-    whole = Box[Level0](0, 0, slide["size"]["width"], slide["size"]["height"])
-    bounds = slide["bounds"]
-    if bounds is None:
-        return whole
-    return whole.intersection(Box(bounds["x"], bounds["y"], bounds["width"], bounds["height"]))
+    size = source.record["slide"]["size"]
+    whole = Box[Level0](0, 0, size["width"], size["height"])
+    return whole if source.bounds is None else whole.intersection(source.bounds)

@@ -8,7 +8,9 @@ const panel = document.getElementById("panel");
 const filters = document.querySelector(".filters");
 let opened = null; // the row whose panel is open
 
-// Sorting: text by its language's rules, numbers as numbers, what is missing always last.
+// Sorting: numbers within names count as numbers; equals stay in the order of ranks.
+
+const language = new Intl.Collator("en", { numeric: true });
 
 function sortBy(heading) {
   const was = heading.getAttribute("aria-sort");
@@ -19,7 +21,7 @@ function sortBy(heading) {
   const sign = heading.getAttribute("aria-sort") === "ascending" ? 1 : -1;
   const value = (row) => row.cells[heading.cellIndex].dataset.value;
   const compare = heading.classList.contains("text")
-    ? (a, b) => sign * a.localeCompare(b, "en", { numeric: true })
+    ? (a, b) => sign * language.compare(a, b)
     : (a, b) => sign * (a - b);
   rows.sort((a, b) => compare(value(a), value(b)) || a.cells[0].dataset.value - b.cells[0].dataset.value);
   table.tBodies[0].append(...rows);
