@@ -162,9 +162,12 @@ def test_a_damaged_result_counts_as_failed(
     cohort: tuple[RunFolder, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, truth = cohort
+    run.slide("s0").slide_json.write_text("nonsense")
     run.slide("s1").patches_csv.write_text("nonsense")
     assert call(run, truth) == 1
-    assert "no result: s1 (counted as missed): damaged result" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    for name in ("s0", "s1"):
+        assert f"no result: {name} (counted as missed): damaged result" in printed
 
 
 def test_labels_alone_give_slide_figures_only(

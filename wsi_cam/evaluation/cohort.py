@@ -20,8 +20,8 @@ from wsi_cam.evaluation.slide_measures import MeasuringSettings, SlideMeasures, 
 from wsi_cam.evaluation.truth import DrawnTruth, Truth, TruthClasses, read_truth
 from wsi_cam.evaluation.truth_files import SlideTruth, assign_truth, find_truth
 from wsi_cam.export.source import ExportSource, export_source, finished_samples
-from wsi_cam.geometry import Size
-from wsi_cam.process_list import ProcessRow, read_process_list
+from wsi_cam.geometry import Mpp, Size
+from wsi_cam.process_list import read_process_list
 from wsi_cam.run_folder import RunFolder
 
 OnSlide = Callable[[int, int], None]
@@ -79,63 +79,87 @@ def evaluate_cohort(
     ``class_name`` is the target (None: the class that the run looked for). Raises DataError for truth that
     cannot be used, SettingsError for an unknown class, OutputError where nothing is finished.
     """
-    settings = settings or MeasuringSettings()
     rows = read_process_list(run.process_list)
-    finished = finished_samples(run)
-    if not finished:
-        raise OutputError(f"{run.path}: no slide is done; see {run.process_list.name}")
-    first = export_source(run, finished[0])
-    target = class_name or str(first.record["score"]["class"])
-    classes = _classes(first, target, truth)
-    everything = {name: row.image_path for name, row in rows.items()}
-    everything |= {name: str(export_source(run, name).slide_path) for name in finished if name not in rows}
-    known, left = assign_truth(everything.items(), find_truth(truth.path, classes))
+    sources = _readable_sources(run)
+    first = next(iter(sources.values()))
+    asked = _asked(first, class_name, truth, settings or MeasuringSettings())
+    images = {name: str(source.slide_path) for name, source in sources.items()}
+    images |= {name: row.image_path for name, row in rows.items()}
+    known, left = assign_truth(images.items(), find_truth(truth.path, asked.classes))
     if not known:
-        raise DataError(f"{truth.path}: no truth here is named after a slide of {run.path}, as {finished[0]}")
-    patients = all(rows[name].patient_id for name in known if name in rows) and all(n in rows for n in known)
+        raise DataError(
+            f"{truth.path}: no truth here is named after a slide of {run.path}, as {first.sample_id}"
+        )
+    patients = all(name in rows and rows[name].patient_id for name in known)
     slides: list[EvaluatedSlide] = []
     for number, (name, said) in enumerate(sorted(known.items()), start=1):
-        slide = _evaluate(run, name, said, target, classes, settings, rows.get(name))
+        row = rows.get(name)
+        slide = _evaluate(run, name, said, asked, row.error if row else "")
         slides.append(replace(slide, unit=rows[name].patient_id if patients else name))
         if on_slide is not None:
             on_slide(number, len(known))
     return EvaluatedCohort(
-        target,
+        asked.class_name,
         tuple(slides),
-        without_truth=tuple(sorted(set(everything) - set(known))),
+        without_truth=tuple(sorted(set(images) - set(known))),
         truth_without_slide=tuple(left),
         units="patients" if patients else "slides",
-        settings=settings,
+        settings=asked.settings,
     )
 
 
-def _classes(source: ExportSource, target: str, truth: TruthSettings) -> TruthClasses:
+@dataclass(frozen=True)
+class _Asked:
+    """What is the same for all slides."""
+
+    class_name: str
+    classes: TruthClasses
+    settings: MeasuringSettings
+    fellow_mpp: Mpp
+    """Spacing of a finished slide, for those that could not be opened."""
+
+
+def _asked(
+    source: ExportSource, class_name: str | None, truth: TruthSettings, settings: MeasuringSettings
+) -> _Asked:
+    target = class_name or str(source.record["score"]["class"])
     if target not in source.class_names:
         raise SettingsError(f"class {target!r}: the model knows {', '.join(source.class_names)}")
     others = tuple(name for name in source.class_names if name != target)
-    return TruthClasses((target, *truth.target_names), (*others, *truth.other_names), truth.hole_names)
+    classes = TruthClasses((target, *truth.target_names), (*others, *truth.other_names), truth.hole_names)
+    return _Asked(target, classes, settings, source.mpp)
 
 
-def _evaluate(
-    run: RunFolder,
-    name: str,
-    said: SlideTruth,
-    class_name: str,
-    classes: TruthClasses,
-    settings: MeasuringSettings,
-    row: ProcessRow | None,
-) -> EvaluatedSlide:
+def _readable_sources(run: RunFolder) -> dict[str, ExportSource]:
+    """Finished slides whose record and heatmap open. Raises OutputError where there is none."""
+    sources: dict[str, ExportSource] = {}
+    reason = f"no slide is done; see {run.process_list.name}"
+    for name in finished_samples(run):
+        try:
+            source = export_source(run, name)
+            _ = source.probability
+        except OutputError as error:
+            reason = one_line(error)
+        else:
+            sources[name] = source
+    if not sources:
+        raise OutputError(f"{run.path}: {reason}")
+    return sources
+
+
+def _evaluate(run: RunFolder, name: str, said: SlideTruth, asked: _Asked, error: str) -> EvaluatedSlide:
+    """``error`` is what the process list says of the slide."""
     if not run.is_done(name):
-        return _failed(run, name, said, classes, (row.error if row else "") or "no result yet")
+        return _failed(name, said, asked, error or "no result yet")
     try:
         source = export_source(run, name)
-        score = float(source.record["score"]["of_each_class"][class_name])
-        truth = _truth_of(source, said, classes)
-        measures = None if truth is None else measure_slide(source, truth, class_name, settings)
+        score = float(source.record["score"]["of_each_class"][asked.class_name])
+        truth = _truth_of(source, said, asked.classes)
+        measures = None if truth is None else measure_slide(source, truth, asked.class_name, asked.settings)
     except DataError:
         raise  # the truth is at fault, and its author can mend it
-    except (WsiCamError, KeyError, TypeError) as error:
-        return _failed(run, name, said, classes, f"damaged result: {one_line(error)}")
+    except (WsiCamError, KeyError, TypeError, ValueError) as cause:
+        return _failed(name, said, asked, f"damaged result: {one_line(cause)}")
     positive = bool(said.label) if truth is None else _holds_target(name, said, truth)
     return EvaluatedSlide(name, name, positive, score, "", measures, measures.hits if measures else None)
 
@@ -158,18 +182,15 @@ def _holds_target(name: str, said: SlideTruth, truth: Truth) -> bool:
     return positive
 
 
-def _failed(
-    run: RunFolder, name: str, said: SlideTruth, classes: TruthClasses, reason: str
-) -> EvaluatedSlide:
+def _failed(name: str, said: SlideTruth, asked: _Asked, reason: str) -> EvaluatedSlide:
     """A slide without a result: its lesions, if it has any, are missed."""
     hits = None
     positive = bool(said.label)
     if said.annotations is not None:
-        # Spacing and size of a slide that could not be opened are not known; its fellows' spacing stands in.
-        mpp = export_source(run, finished_samples(run)[0]).mpp
-        truth = read_truth(said.annotations, classes, None, mpp, None)
+        # The spacing of a slide that could not be opened is unknown: a fellow's stands in.
+        truth = read_truth(said.annotations, asked.classes, None, asked.fellow_mpp, None)
         positive = _holds_target(name, said, truth)
-        isolated = find_lesions(truth, mpp).isolated
+        isolated = find_lesions(truth, asked.fellow_mpp).isolated
         missed = np.zeros(int((~isolated).sum()), np.float32)
         hits = Hits(np.empty(0, np.float32), missed, int(isolated.sum()))
     return EvaluatedSlide(name, name, positive, None, reason, None, hits if positive else None)
