@@ -179,6 +179,16 @@ def test_thumbnails_of_slide_and_heatmap_have_one_size(client: Client) -> None:
     assert heatmap[..., 3].max() > 200
 
 
+def test_a_huge_slide_without_lower_levels_has_no_thumbnail(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "results", small_slide(tmp_path / "slide.svs"))
+    record = json.loads(run.slide("case_7").slide_json.read_text())
+    levels = [{"size": {"width": 40_000, "height": 40_000}}]
+    change_record(run, "case_7", slide=record["slide"] | {"levels": levels})
+    with serving(run) as client:
+        assert client.of("case_7", "/thumbnail/slide.jpg").status == 404
+        assert client.of("case_7", "/thumbnail/heatmap.png").status == 200
+
+
 def test_a_slide_that_moved_is_said_and_its_heatmap_still_shown(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

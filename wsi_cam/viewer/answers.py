@@ -47,6 +47,8 @@ log = logging.getLogger(__name__)
 
 _CACHE_BYTES = 128 * 2**20
 _THUMBNAIL_PX = 200
+#: A slide without lower levels would be read as a whole for its thumbnail: the list does without above this.
+_THUMBNAIL_READ_PX = 2**26
 _KINDS = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -134,6 +136,8 @@ class Answers:
         size = viewed.zoom.grid(level).size
         box = (0, 0, size.width, size.height)
         if name == "slide.jpg":
+            if _smallest_level_px(viewed) > _THUMBNAIL_READ_PX:
+                raise NotFoundError("the slide has no lower level to make a thumbnail of")
             return self._slide_picture(viewed, level, box)
         if name == "heatmap.png":
             wanted = Colouring("probability", str(viewed.source.record["score"]["class"]))
@@ -183,6 +187,11 @@ class Answers:
             raise NotFoundError(f"there is no file {name!r}")
         kind = _KINDS["." + name.rpartition(".")[2]]
         return Answer(200, kind, self._assets[name].read_bytes())
+
+
+def _smallest_level_px(viewed: ViewedSlide) -> int:
+    sizes = [level["size"] for level in viewed.source.record["slide"].get("levels", [])]
+    return min((int(size["width"]) * int(size["height"]) for size in sizes), default=0)
 
 
 def _key(viewed: ViewedSlide) -> tuple[str, str]:

@@ -4,7 +4,9 @@ import { byId, element, fetchJson, fixed } from "./page.js";
 
 function picture(slide, name) {
   const address = `/api/slides/${slide.address}/thumbnail/${name}?v=${slide.version}`;
-  return element("img", { src: address, alt: "", loading: "lazy" });
+  const image = element("img", { src: address, alt: "", loading: "lazy" });
+  image.addEventListener("error", () => image.remove());
+  return image;
 }
 
 function cell(text, className = "") {

@@ -44,6 +44,15 @@ class Page {
     this.stage.viewer.addOnceHandler("open", () => this.showHeatmap());
   }
 
+  /** Links to the slides before and after this one in the list. */
+  async linkNeighbours() {
+    const { done } = await fetchJson("/api/slides");
+    const here = done.findIndex((slide) => slide.id === this.facts.id);
+    const link = (slide, text) => slide && element("a", { href: `/slides/${slide.address}`, title: slide.id }, text);
+    const links = [link(done[here - 1], "‹ previous"), link(done[here + 1], "next ›")].filter(Boolean);
+    byId("neighbours").replaceChildren(`${here + 1} of ${done.length} `, ...links);
+  }
+
   get classIndex() {
     return Number(chosen("class"));
   }
@@ -203,7 +212,7 @@ class Page {
 }
 
 try {
-  new Page(await fetchJson(address));
+  await new Page(await fetchJson(address)).linkNeighbours();
 } catch (error) {
   byId("name").textContent = decodeURIComponent(location.pathname.split("/").pop());
   say(error.message);
