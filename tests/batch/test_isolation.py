@@ -92,7 +92,7 @@ def test_a_slide_that_ran_out_of_time_is_gone_on_with_when_it_gets_more(
     assert "most recent call first" in (output / "logs" / "long.log").read_text(), "where it was then"
     assert [p.name for p in (output / "slides").glob(".*")] == [".long.partial"]
 
-    result = run_batch([slide], output, slow)
+    result = run_batch([slide], output, slow, in_process=True)
     assert result.all_done
     assert list((output / "slides").glob(".*")) == []
     assert sorted(p.name for p in output.iterdir()) == ["process_list.csv", "run.json", "slides"]
