@@ -122,12 +122,14 @@ def test_older_results_and_lost_folders_are_said(folder: Path, tmp_path: Path) -
     listed(run, row("a", "failed", error="disk full"))
     shutil.rmtree(run.slide("b").path)
     finished_slide(run, "unlisted", hills(4, 4, seed=9))
+    listed(run, row("waiting", "pending"))
     slides = {slide.sample_id: slide for slide in gather_cohort(run).slides}
     assert slides["a"].numbers is not None
     assert "disk full" in slides["a"].reason
     assert slides["b"].status == "failed"
     assert "gone" in slides["b"].reason
     assert slides["unlisted"].numbers is not None
+    assert (slides["waiting"].status, slides["waiting"].reason) == ("pending", "not run to its end yet")
 
 
 def test_a_folder_of_no_run_or_without_slides_is_an_error(tmp_path: Path) -> None:

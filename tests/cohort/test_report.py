@@ -134,6 +134,13 @@ def test_failures_have_their_reason_picture_and_log(run: RunFolder) -> None:
     assert 'src="data:image/jpeg' in failure
 
 
+def test_slides_that_wait_are_named_and_are_no_failures(run: RunFolder) -> None:
+    listed(run, ProcessRow("waiting_1", "1.svs", "pending"), ProcessRow("waiting_2", "2.svs", "pending"))
+    text = reported(run)
+    assert text.count('class="failure"') == 1
+    assert "waiting_2</span>. Run the same command again" in text
+
+
 def test_equal_results_give_equal_pages(run: RunFolder) -> None:
     assert reported(run) == reported(run)
 

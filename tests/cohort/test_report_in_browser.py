@@ -89,10 +89,10 @@ def test_headings_sort_the_table_and_say_so(page: Page) -> None:
 def test_filters_leave_what_was_asked_for_and_count_it(page: Page) -> None:
     page.get_by_label("Find").fill("PATIENT normal slide_1")
     assert names(page) == ["slide_10"]
-    expect(page.locator("#count")).to_have_text("1 of 5 slides, 0 of 1 without numbers")
+    expect(page.locator("#count")).to_have_text("1 of 5 slides, 0 of 1 failed")
     expect(page.locator(".failure")).to_be_hidden()
     page.get_by_role("button", name="Clear").click()
-    expect(page.locator("#count")).to_have_text("5 of 5 slides, 1 of 1 without numbers")
+    expect(page.locator("#count")).to_have_text("5 of 5 slides, 1 of 1 failed")
     page.get_by_label("Label").select_option("tumour")
     assert set(names(page)) == {"slide_11", "slide_12"}
     page.get_by_label("Label").select_option("")

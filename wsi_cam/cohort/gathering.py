@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 #: Status of a slide whose results are there and cannot be read.
 DAMAGED = "damaged"
+#: Status of a slide that a run took up and did not come to, or not to the end of.
+PENDING = "pending"
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class SlideSummary:
 
     sample_id: str
     status: str
-    """``done``, ``failed``, ``damaged``, or what else the process list says."""
+    """``done``, ``failed``, ``damaged``, ``pending``, or what else the process list says."""
     reason: str = ""
     """Why there are no numbers; or, with numbers, why the last run could not renew them."""
     image_path: str = ""
@@ -171,6 +173,8 @@ def _found(
     if not is_done:
         if row.status == "done":
             return replace(slide, status="failed", reason="its folder is gone from slides/; run it again")
+        if row.status == PENDING and not row.error:
+            return replace(slide, reason="not run to its end yet")
         return slide
     try:
         record = export_source(run, sample_id).record

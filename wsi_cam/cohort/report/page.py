@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from wsi_cam import __version__
-from wsi_cam.cohort.gathering import Cohort, SlideSummary
+from wsi_cam.cohort.gathering import PENDING, Cohort, SlideSummary
 from wsi_cam.cohort.report.pictures import thumbnail
 from wsi_cam.cohort.report.plots import draw, kind_of
 from wsi_cam.export.publishing import published
@@ -103,7 +103,8 @@ def render(run: RunFolder, cohort: Cohort, pages: list[SlidePage]) -> str:
         cohort=cohort,
         pages=pages,
         measured=[page for page in pages if page.slide.numbers is not None],
-        without_numbers=[page for page in pages if page.slide.numbers is None],
+        failed=[page for page in pages if page.slide.numbers is None and page.slide.status != PENDING],
+        pending=[page for page in pages if page.slide.numbers is None and page.slide.status == PENDING],
         plots=draw(cohort),
         target=target.pop() if len(target) == 1 else "class",
         run_name=run.path.absolute().name,

@@ -53,7 +53,7 @@ function filter() {
   const shown = visible().length;
   const others = failures.filter((failure) => !failure.hidden).length;
   document.getElementById("count").value =
-    `${shown} of ${rows.length} slides` + (failures.length ? `, ${others} of ${failures.length} without numbers` : "");
+    `${shown} of ${rows.length} slides` + (failures.length ? `, ${others} of ${failures.length} failed` : "");
 }
 
 function visible() {
