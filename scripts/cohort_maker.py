@@ -94,6 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="tumour patches in one strong colour, for a stand-in of the model that knows the truth",
     )  # fmt: skip
     args = parser.parse_args(arguments)
+    if args.out.exists() and any(args.out.iterdir()):
+        parser.error(f"{args.out}: holds files already; give a new folder")
     pictures = reporting_half(args.data)
     layouts = plan_cohort(args.slides, args.seed)
     write_cohort(args.out, layouts, pictures, args.seed, args.format, args.marked)

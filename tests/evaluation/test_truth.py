@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +182,24 @@ def test_a_mask_that_is_damaged_half_way_is_refused(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"a\.tif: no readable mask"):
         read_mask(path, SIZE, MPP)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), compression=st.sampled_from(["deflate", "lzw", None]))
+def test_a_mask_with_any_bytes_changed_is_read_or_refused(
+    data: st.DataObject, compression: str | None
+) -> None:
+    mask = np.zeros((180, 240), np.uint8)
+    mask[20:60, 50:90] = 1
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_mask(Path(folder) / "a.tif", mask, (1, 2), tile=(64, 64), compression=compression)
+        content = bytearray(path.read_bytes())
+        places = st.integers(0, min(900, len(content) - 1))
+        for place in data.draw(st.lists(places, min_size=1, max_size=5)):
+            content[place] = data.draw(st.integers(0, 255))
+        path.write_bytes(content[: data.draw(st.integers(len(content) // 2, len(content)))])
+        with contextlib.suppress(DataError):
+            assert read_mask(path, Size(240, 180), Mpp(4, 4)).mask.ndim == 2
 
 
 def test_truth_is_found_by_sample_id_and_by_file_name(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Both answer the same three questions in level-0 pixels, whatever lattice they ar
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +29,11 @@ MASK_UM = 0.243 * 2**4
 #: Points along each side of a patch's label region at which a mask is asked.
 _POINTS = 8
 _BOXES_AT_A_TIME = 10_000
+#: What tifffile and its decoders raise over damaged files, as mutated ones showed.
+_UNREADABLE = (
+    OSError, ValueError, LookupError, RuntimeError, ArithmeticError, TypeError, AttributeError, MemoryError,
+    struct.error,
+)  # fmt: skip
 MASK_SUFFIXES = (".tif", ".tiff")
 
 
@@ -196,8 +202,10 @@ def read_mask(path: Path, size: Size | None, mpp: Mpp) -> MaskTruth:
             return _sampled(fitting[-1], size, mpp)
     except DataError:
         raise
-    except (OSError, ValueError, KeyError, IndexError, RuntimeError, tifffile.TiffFileError) as cause:
-        raise DataError(f"{path}: no readable mask TIFF ({cause}); write it again") from cause
+    except _UNREADABLE as cause:
+        raise DataError(
+            f"{path}: no readable mask TIFF ({type(cause).__name__}: {cause}); write it again"
+        ) from cause
 
 
 def _sampled(page: tifffile.TiffPage, size: Size, mpp: Mpp) -> MaskTruth:
