@@ -38,6 +38,8 @@ def test_the_list_is_ranked_by_slide_score_and_failures_give_their_reasons(tmp_p
         )
     (run.path / "slides" / "damaged").mkdir()
     (run.path / "slides" / "damaged" / "slide.json").write_text("{")
+    finished_run(tmp_path / "results", slide, sample_id="unscored")
+    change_record(run, "unscored", score={"class": "tumour"})
     rows = {
         "high": ProcessRow("high", str(slide), "done", patient_id="p1", label="tumour"),
         "low": ProcessRow("low", str(slide), "failed", error="disk full"),
@@ -63,6 +65,7 @@ def test_the_list_is_ranked_by_slide_score_and_failures_give_their_reasons(tmp_p
         }  # fmt: skip
         assert others["left"]["status"] == "skipped"
         assert "not the record of a slide" in others["damaged"]["error"]
+        assert others["unscored"]["error"] == "its record is damaged (KeyError('value'))"
         # A slide that the run finishes while the viewer is open.
         finished_run(tmp_path / "results", slide, sample_id="new")
         assert client.of("new").status == 200

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
-from wsi_cam.errors import OutputError, one_line
+from wsi_cam.errors import WsiCamError, one_line
 from wsi_cam.export.source import export_source, finished_samples
 from wsi_cam.process_list import ProcessRow, read_process_list
 from wsi_cam.run_folder import RunFolder
@@ -96,8 +96,13 @@ class Library:
         for sample_id in self.samples():
             try:
                 done.append(self._done(sample_id, rows.pop(sample_id, None)))
-            except OutputError as error:
-                others.append({"id": sample_id, "status": "failed", "error": one_line(error)})
+            except (WsiCamError, LookupError, TypeError, ValueError) as error:
+                said = (
+                    one_line(error)
+                    if isinstance(error, WsiCamError)
+                    else f"its record is damaged ({error!r})"
+                )
+                others.append({"id": sample_id, "status": "failed", "error": said})
         done.sort(key=lambda slide: -slide["score"])
         others += [{"id": row.sample_id, "status": row.status, "error": row.error} for row in rows.values()]
         return {"run": self.run.path.resolve().name, "done": done, "others": others}

@@ -2,6 +2,7 @@
 
 const OUTLINE_WIDTH = 2; // CSS pixels
 const PATCH_COLOUR = "#0b5cad";
+const PATCH_WIDTH = 1.5;
 
 export class Outlines {
   #stage;
@@ -51,27 +52,32 @@ export class Outlines {
     pen.setTransform(scale * ratio, 0, 0, scale * ratio, corner.x * ratio, corner.y * ratio);
     const seen = [-corner.x / scale, -corner.y / scale, (clientWidth - corner.x) / scale, (clientHeight - corner.y) / scale];
     // A pale line beneath the coloured one stands out from tissue of any colour.
-    for (const [style, extra] of [["rgb(255 255 255 / 80%)", 2], [this.#colour, 0]]) {
-      pen.strokeStyle = style;
-      pen.lineWidth = (OUTLINE_WIDTH + extra) / scale;
+    const twice = (colour, width, draw) => {
+      for (const [style, extra] of [["rgb(255 255 255 / 80%)", 2], [colour, 0]]) {
+        pen.strokeStyle = style;
+        pen.lineWidth = (width + extra) / scale;
+        draw();
+      }
+    };
+    twice(this.#colour, OUTLINE_WIDTH, () => {
       for (const { box, path } of this.#regions) if (overlaps(box, seen)) pen.stroke(path);
-    }
-    pen.strokeStyle = PATCH_COLOUR;
-    pen.lineWidth = 1.5 / scale;
-    pen.setLineDash([6 / scale, 4 / scale]);
-    for (const box of this.#patches) pen.strokeRect(...box);
-    pen.setLineDash([]);
-    if (this.#place) this.#cross(pen, this.#place, 7 / scale);
+    });
+    twice(PATCH_COLOUR, PATCH_WIDTH, () => {
+      pen.setLineDash([6 / scale, 4 / scale]);
+      for (const box of this.#patches) pen.strokeRect(...box);
+      pen.setLineDash([]);
+      if (this.#place) cross(pen, this.#place, 7 / scale);
+    });
   }
+}
 
-  #cross(pen, [x, y], arm) {
-    pen.beginPath();
-    pen.moveTo(x - arm, y);
-    pen.lineTo(x + arm, y);
-    pen.moveTo(x, y - arm);
-    pen.lineTo(x, y + arm);
-    pen.stroke();
-  }
+function cross(pen, [x, y], arm) {
+  pen.beginPath();
+  pen.moveTo(x - arm, y);
+  pen.lineTo(x + arm, y);
+  pen.moveTo(x, y - arm);
+  pen.lineTo(x, y + arm);
+  pen.stroke();
 }
 
 /** The box (left, top, right, bottom) around a region; its first ring is the outer one. */

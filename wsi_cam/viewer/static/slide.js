@@ -36,7 +36,8 @@ class Page {
     this.outlines = new Outlines(this.stage);
     keepScaleBar(this.stage, byId("scale-bar"));
     this.stage.onClick((x, y) => this.showPlace(x, y));
-    if (facts.slide_error) say(`${facts.slide_error}. The heatmap is shown without the slide.`);
+    this.standing = facts.slide_error ? `${facts.slide_error}. The heatmap is shown without the slide.` : "";
+    say(this.standing);
     this.#fillIn();
     this.#listen();
     this.showOpacity();
@@ -125,6 +126,7 @@ class Page {
     try {
       const found = await fetchJson(`${address}/regions/${this.classIndex}?threshold=${number("threshold")}`);
       regions = found.regions;
+      say(this.standing); // an earlier failure is over
     } catch (error) {
       say(error.message);
     }
