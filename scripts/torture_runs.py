@@ -57,6 +57,19 @@ class Figures:
         return sum(self.kills.values())
 
 
+@dataclass(frozen=True)
+class _Torment:
+    """What is killed how often; ``start_s`` and ``work_s`` are seconds until, and from, the first batch."""
+
+    command: list[str]
+    kills: int
+    slides: int
+    start_s: float
+    work_s: float
+    chance: random.Random
+    figures: Figures
+
+
 def torture(work: Path, kills: int, slides: int, side: int, seed: int) -> Figures:
     """Kill ``kills`` times a run over ``slides`` slides of about ``side`` x ``side`` patches."""
     chance, figures = random.Random(seed), Figures()
@@ -69,63 +82,60 @@ def torture(work: Path, kills: int, slides: int, side: int, seed: int) -> Figure
     ]
     began = time.perf_counter()
     first_sign = _run_undisturbed(command, out, work / "undisturbed.log")
-    figures.undisturbed_s = time.perf_counter() - began
-    start_s, work_s = first_sign - began, time.perf_counter() - first_sign
+    ended = time.perf_counter()
+    figures.undisturbed_s = ended - began
+    torment = _Torment(command, kills, slides, first_sign - began, ended - first_sign, chance, figures)
     out.rename(undisturbed)
     began, rounds = time.perf_counter(), 0
     while figures.all_kills < kills and not figures.problems:
         rounds += 1
-        _one_round(command, out, work, kills, (start_s, work_s), chance, figures)
+        _one_round(torment, out, work)
         figures.problems += differences(undisturbed, out)
         out.rename(work / f"round-{rounds}")
     figures.disturbed_s = time.perf_counter() - began
     return figures
 
 
-def _one_round(
-    command: list[str], out: Path, work: Path, kills: int, pace: tuple[float, float],
-    chance: random.Random, figures: Figures,
-) -> None:  # fmt: skip
+def _one_round(torment: _Torment, out: Path, work: Path) -> None:
     """From an empty folder until the run is done, with kills on the way."""
-    done: dict[str, tuple[int, int]] = {}
+    figures, done = torment.figures, dict[str, tuple[int, int]]()
     while True:
         figures.attempts += 1
         with (work / f"attempt-{figures.attempts}.log").open("wb") as log:
-            run = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        while figures.all_kills < kills and _wait_for_the_moment(run, out, pace, kills, chance, figures):
+            run = subprocess.Popen(torment.command, stdout=log, stderr=log, start_new_session=True)
+        workers_killed, ended = 0, True
+        while figures.all_kills < torment.kills and _wait_for_the_moment(run, out, torment):
             moment = _going_on(out)
-            killed = _kill(run, chance)
+            killed = _kill(run, torment.chance)
             figures.kills[killed] += 1
             figures.moments[moment] += 1
             print(f"kill {figures.all_kills}: {killed}, {moment}", flush=True)
+            workers_killed += killed == "worker"
             if killed != "worker":
+                ended = False
                 break
-        else:
-            _await(run)
-            if run.returncode not in (0, -signal.SIGKILL):
-                figures.problems.append(f"{log.name}: exit status {run.returncode}")
-            if figures.all_kills < kills:
-                figures.finished_before_all_kills += 1
-            figures.problems += _computed_again(out, done)
-            _end_group(run, figures)
-            return
-        run.wait()
+        _await(run)
         figures.problems += _computed_again(out, done)
+        # A slide whose worker dies twice is taken to be at fault; given again, the command tries once more.
+        if not ended or (run.returncode == 1 and workers_killed > 1):
+            continue
+        if run.returncode != 0:
+            figures.problems.append(f"{log.name}: exit status {run.returncode}")
+        if figures.all_kills < torment.kills:
+            figures.finished_before_all_kills += 1
+        _end_group(run, figures)
+        return
 
 
-def _wait_for_the_moment(
-    run: subprocess.Popen[bytes], out: Path, pace: tuple[float, float], kills: int,
-    chance: random.Random, figures: Figures,
-) -> bool:  # fmt: skip
+def _wait_for_the_moment(run: subprocess.Popen[bytes], out: Path, torment: _Torment) -> bool:
     """Sleep until it is time to kill; False where the run ends before.
 
-    A quarter of the kills comes while the program starts, the rest when it has begun to write, spread over
-    the work that may be left.
+    A quarter of the kills comes while the program starts, the rest when it has begun to look at patches,
+    spread over the work that is left.
     """
-    start_s, work_s = pace
-    asleep = time.monotonic()
+    asleep, chance = time.monotonic(), torment.chance
     if chance.random() < 0.25:
-        until = asleep + chance.uniform(0, start_s)
+        until = asleep + chance.uniform(0, torment.start_s)
     else:
         before = _state(out)
         while _state(out) == before:
@@ -134,7 +144,9 @@ def _wait_for_the_moment(
             if time.monotonic() > asleep + PATIENCE_S:
                 raise SystemExit(f"the run has not moved for {PATIENCE_S:.0f} s; see its log")
             time.sleep(0.01)
-        until = time.monotonic() + chance.uniform(0, 1.6 * work_s / (kills + 1))
+        left = 1 - len(list((out / "slides").glob("[!.]*/slide.json"))) / torment.slides
+        kills_left = torment.kills - torment.figures.all_kills
+        until = time.monotonic() + chance.uniform(0, 2 * left * torment.work_s / (kills_left + 1))
     while time.monotonic() < until:
         if run.poll() is not None:
             return False
