@@ -203,14 +203,16 @@ def test_a_slide_that_moved_is_said_and_its_heatmap_still_shown(
         assert "slide.svs: the slide is not where it was classified" in facts["slide_error"]
         assert (facts["width"], facts["height"]) == SLIDE_SIZE
         assert client.get("/api/slides").json["done"][0]["id"] == "case_7"
-        tile = client.of("case_7", "/slide_files/10/0_0.jpg")
+        version = facts["version"]
+        tile = client.of("case_7", f"/slide_files/10/0_0.jpg?v={version}")
         assert (tile.status, tile.headers["Cache-Control"]) == (200, "no-store")
         assert 190 < tile.pixels.mean() < 240
         assert "not where it was classified" in caplog.text
         assert client.of("case_7", "/heatmap/probability/1/10/0_0.png").pixels[..., 3].any()
         (tmp_path / "elsewhere.svs").rename(slide)
         assert client.of("case_7").json["slide_error"] is None
-        assert client.of("case_7", "/slide_files/10/0_0.jpg").headers["Cache-Control"] != "no-store"
+        tile = client.of("case_7", f"/slide_files/10/0_0.jpg?v={version}")
+        assert tile.headers["Cache-Control"] == "private, max-age=3600"
 
 
 def test_another_slide_under_the_same_name_is_not_shown(tmp_path: Path) -> None:
@@ -232,7 +234,8 @@ def test_a_damaged_slide_shows_neutral_tiles_where_it_is_damaged(
     slide = small_slide(tmp_path / "slide.svs")
     run = finished_run(tmp_path / "results", slide)
     with serving(run) as client, caplog.at_level(logging.WARNING, "wsi_cam"):
-        whole = client.of("case_7", "/slide_files/10/0_0.jpg")
+        version = client.of("case_7").json["version"]
+        whole = client.of("case_7", f"/slide_files/10/0_0.jpg?v={version}")
         content = bytearray(slide.read_bytes())
         # The second JPEG of the file (the first is tried when the slide is opened) loses its end.
         second = content.index(b"\xff\xd8\xff", content.index(b"\xff\xd9"))
@@ -241,7 +244,7 @@ def test_a_damaged_slide_shows_neutral_tiles_where_it_is_damaged(
         )
         with slide.open("r+b") as file:  # the same file: the server has it open
             file.write(content)
-        broken = client.of("case_7", "/slide_files/10/1_0.jpg")
+        broken = client.of("case_7", f"/slide_files/10/1_0.jpg?v={version}")
     assert whole.headers["Cache-Control"] != "no-store"
     assert (broken.status, broken.headers["Cache-Control"]) == (200, "no-store")
     assert "cannot read" in caplog.text
@@ -262,6 +265,13 @@ def test_a_damaged_heatmap_does_not_end_the_viewer(tmp_path: Path, caplog: pytes
         assert client.of("case_7", "/place?x=1&y=1").status == 500
         shutil.rmtree(files.probability_zarr)
         assert client.of("case_7", "/slide_files/10/0_0.jpg").status == 200
+
+
+def test_only_an_address_that_names_the_version_may_be_kept(client: Client) -> None:
+    version = client.of("case_7").json["version"]
+    for query, kept in ((f"?v={version}", True), ("?v=1", False), ("", False)):
+        for tile in ("/slide_files/10/0_0.jpg", "/heatmap/probability/1/10/0_0.png"):
+            assert (client.of("case_7", tile + query).headers["Cache-Control"] != "no-store") == kept
 
 
 def test_a_slide_that_is_computed_again_is_shown_anew(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -31,6 +31,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from wsi_cam.errors import WsiCamError, one_line
@@ -67,7 +68,7 @@ class Answer:
     kind: str
     body: bytes | memoryview
     keep: bool = False
-    """Whether the browser may show it again without asking; the address then names a version."""
+    """Whether the browser may show it again without asking: the address names a version (``v=``)."""
 
 
 class Answers:
@@ -106,7 +107,9 @@ class Answers:
                 return _json(self._library.listing())
             case ["api", "slides", sample_id, *what]:
                 with self._library.lease(sample_id) as viewed:
-                    return self._of_slide(viewed, what, query)
+                    answer = self._of_slide(viewed, what, query)
+                    # An address without this version would show it when the slide was computed again.
+                    return replace(answer, keep=answer.keep and query.get("v") == viewed.version)
         raise NotFoundError("there is nothing at this address")
 
     def _of_slide(self, viewed: ViewedSlide, what: list[str], query: dict[str, str]) -> Answer:
@@ -176,7 +179,7 @@ class Answers:
     def _remembered(self, key: tuple[object, ...], make: Callable[[], bytes]) -> memoryview:
         """Bytes by their key; who asks for the same at the same time waits for the first one's."""
 
-        def work() -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+        def work() -> NDArray[np.uint8]:
             with self._working:
                 return np.frombuffer(make(), np.uint8)
 
