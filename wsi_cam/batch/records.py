@@ -51,13 +51,14 @@ class RunRecords:
                 rows.setdefault(task.sample_id, task.row("pending"))
         return tasks, before
 
-    def enter(self, outcome: SlideOutcome) -> None:
-        """The slide's line of the process list. Raises OutputError."""
-        row = outcome.row
+    def enter(self, outcomes: Iterable[SlideOutcome]) -> None:
+        """The lines of slides in the process list. Raises OutputError."""
         with self._changed_list() as rows:
-            if outcome.kind in ("skipped", "stale"):
-                row = _of_older_result(outcome, rows.get(row.sample_id, row))
-            rows[row.sample_id] = row
+            for outcome in outcomes:
+                row = outcome.row
+                if outcome.kind in ("skipped", "stale"):
+                    row = _of_older_result(outcome, rows.get(row.sample_id, row))
+                rows[row.sample_id] = row
 
     def end(
         self, settings: RunSettings, model: ModelFacts, started: datetime, ended: Mapping[str, str]

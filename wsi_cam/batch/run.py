@@ -148,8 +148,10 @@ def _run(
     records, started = RunRecords(folder), datetime.now(UTC)
     tasks, rows = records.enter_all(slides)
 
+    # Thousands that are done already are entered at once, not each with the whole list read and written.
+    as_they_were: list[SlideOutcome] = []
+
     def ended(task: SlideTask, outcome: SlideOutcome) -> None:
-        records.enter(outcome)
         result.outcomes.append(outcome)
         progress.slide_ended(task, outcome)
 
@@ -161,13 +163,17 @@ def _run(
             if state.is_wanted(setup.redo):
                 yield task
             else:
-                ended(task, state.outcome(task))
+                as_they_were.append(state.outcome(task))
+                ended(task, as_they_were[-1])
 
     try:
         for task, outcome in engine.run(wanted(), progress, stop):
+            records.enter([*as_they_were, outcome])
+            as_they_were.clear()
             ended(task, outcome)
     except Interrupted as interrupted:
         result.interrupted = str(interrupted)
+    records.enter(as_they_were)
     records.end(setup.settings, model, started, {o.row.sample_id: o.kind for o in result.outcomes})
 
 

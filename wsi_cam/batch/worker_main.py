@@ -94,7 +94,6 @@ class _Worker:
             if not going_on:
                 break
         desk.close()
-        self.say("stopped", error="")
 
     def _load(self, order: dict[str, Any]) -> SlideDesk | None:
         from wsi_cam.batch.task import BatchSetup
@@ -128,7 +127,7 @@ class _Worker:
         desk.prepare(SlideTask.from_dict(order["task"]))
 
     def _one(self, desk: SlideDesk, order: dict[str, Any]) -> bool:
-        """Work on a slide; whether another one may follow."""
+        """Work on a slide, say what became of it, and give whether another one may follow."""
         from wsi_cam.batch.one_slide import SlideBusy
         from wsi_cam.batch.task import SlideTask
         from wsi_cam.errors import Interrupted, OutputError, one_line
