@@ -21,6 +21,7 @@ from wsi_cam.cohort.presets import PRESETS
 from wsi_cam.cohort.report import page
 from wsi_cam.cohort.report.page import write_report
 from wsi_cam.cohort.report.pictures import framed_parts, thumbnail
+from wsi_cam.cohort.tables import write_tables
 from wsi_cam.export.colour_maps import probability_scale
 from wsi_cam.export.overview import overview
 from wsi_cam.export.png import write_png
@@ -187,6 +188,16 @@ def test_a_thumbnail_shows_tissue_and_overlay_or_the_heatmap_alone(run: RunFolde
     run.failed_tissue_png("failed").unlink()
     assert thumbnail(run, slides["b"]) is None
     assert thumbnail(run, slides["failed"]) is None
+
+
+def test_names_that_are_no_text_do_not_stop_tables_or_report(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    path = "/slides/caf\udce9.svs"  # a file name in Latin-1, as Python reads it
+    finished_slide(run, "cafe", hills(6, 6, seed=1), row=ProcessRow("cafe", path, "done"))
+    listed(run, ProcessRow("b", path, "failed", error=f"{path}: cut off"))
+    write_tables(run.path, gather_cohort(run))
+    assert path.encode("utf-8", "surrogateescape") in (run.path / "cohort.csv").read_bytes()
+    assert "caf?.svs" in reported(run)
 
 
 def test_a_run_of_failures_alone_has_a_report(tmp_path: Path) -> None:
