@@ -72,6 +72,41 @@ def test_a_path_that_is_not_there_and_a_folder_without_slides_are_errors(tmp_pat
         collect_inputs([tmp_path])
 
 
+def test_a_pattern_that_the_shell_left_alone_is_filled_in(tmp_path: Path) -> None:
+    first, second = touch(tmp_path / "a" / "1.svs"), touch(tmp_path / "b" / "c" / "2.svs")
+    touch(tmp_path / "a" / "1.txt")
+    odd = touch(tmp_path / "d" / "x[1].svs")
+    found = collect_inputs([tmp_path / "[ab]" / "**" / "*.svs", odd])
+    assert [entry.path for entry in found] == [first, second, odd]
+    with pytest.raises(SettingsError, match="no file matches this pattern"):
+        collect_inputs([tmp_path / "*.ndpi"])
+
+
+def test_what_a_manifest_says_of_a_slide_goes_before_its_mere_path(tmp_path: Path) -> None:
+    slide = touch(tmp_path / "a.svs")
+    manifest = tmp_path / "cohort.csv"
+    manifest.write_text("image_path,mpp\na.svs,0.25\n")
+    for inputs in ([slide, manifest], [manifest, slide]):
+        assert collect_inputs(inputs) == [SlideInput(slide, mpp=0.25)]
+
+
+def test_a_slide_that_stands_twice_in_a_manifest_is_said(tmp_path: Path) -> None:
+    manifest = tmp_path / "cohort.csv"
+    manifest.write_text("image_path,sample_id\na.svs,one\nb.svs,two\na.svs,three\n")
+    with pytest.raises(SettingsError, match=r"line 4: a\.svs stands in line 2 already"):
+        collect_inputs([manifest])
+
+
+def test_what_is_named_like_a_slide_never_vanishes(tmp_path: Path) -> None:
+    touch(tmp_path / "real" / "notes.txt")
+    os.symlink(tmp_path / "gone", tmp_path / "dangling.svs")
+    os.symlink(tmp_path / "real", tmp_path / "link.svs")
+    (tmp_path / "folder.svs").mkdir()
+    kept = touch(tmp_path / "holder.svs" / "inside.svs")
+    found = [entry.path for entry in collect_inputs([tmp_path])]
+    assert found == [tmp_path / "dangling.svs", tmp_path / "folder.svs", kept, tmp_path / "link.svs"]
+
+
 def ids(paths: list[str], known: dict[str, str] | None = None) -> list[str]:
     return [name for name, _ in assign_sample_ids([SlideInput(Path(p)) for p in paths], known or {})]
 

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from wsi_cam.batch.failure_log import write_log
 from wsi_cam.batch.locks import try_slide_lock
@@ -23,6 +24,8 @@ from wsi_cam.run_folder import RunFolder
 _TICK_S = 0.2
 #: Between two looks at a slide that another run is working on.
 _BUSY_S = 1.0
+#: A message is waited for so much longer than asked only where this process was suspended.
+_STOOD_STILL_S = 5.0
 _STARTS = 3
 #: A worker that loads is given at least so long, however short a time slides are given.
 _LOADING_S = 120.0
@@ -144,7 +147,8 @@ class IsolatedEngine:
         worker.heard = began = time.monotonic()
         told = False
         while True:
-            message = worker.receive(_TICK_S) or {"say": ""}
+            message, lost_s = _receive(worker)
+            began += lost_s
             match message["say"]:
                 case "progress":
                     progress.patches_done(task, message["done"], message["total"])
@@ -166,7 +170,7 @@ class IsolatedEngine:
             if stop.forced:
                 worker.kill()
                 self._worker = None
-                raise Interrupted("stopped at once; the band under way is lost")
+                raise Interrupted("stopped at once")
 
     def _check_clocks(self, worker: WorkerProcess, began: float | None) -> None:
         """Kill a worker that is silent or whose slide, begun at ``began``, takes too long."""
@@ -194,6 +198,17 @@ class IsolatedEngine:
             lock.release()
         row = replace(task.row("failed", f"{task.path}: {reason}"), seconds=round(seconds, 2))
         return SlideOutcome("failed", row)
+
+
+def _receive(worker: WorkerProcess) -> tuple[dict[str, Any], float]:
+    """The next message, {"say": ""} for none, and how long this process itself stood still (Ctrl-Z), s."""
+    before = time.monotonic()
+    message = worker.receive(_TICK_S)
+    lost_s = time.monotonic() - before - _TICK_S
+    if lost_s < _STOOD_STILL_S:
+        return message or {"say": ""}, 0.0
+    worker.heard += 0.0 if message else lost_s
+    return message or {"say": ""}, lost_s
 
 
 def _suspect(end: WorkerDied | _OutOfTime, turn: _Turn, ahead: _Turn | None) -> str:

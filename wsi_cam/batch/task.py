@@ -61,9 +61,14 @@ class SlideTask:
         return replace(common, mpp=self.mpp or common.mpp, tissue=self.tissue or common.tissue)
 
     def row(self, status: str, error: str = "") -> ProcessRow:
-        """A line of the process list for this slide."""
+        """A line of the process list for this slide; ``error`` without the line breaks of a file's name."""
         return ProcessRow(
-            self.sample_id, str(self.path), status, error, patient_id=self.patient_id, label=self.label
+            self.sample_id,
+            str(self.path),
+            status,
+            " ".join(error.split()),
+            patient_id=self.patient_id,
+            label=self.label,
         )
 
     def as_dict(self) -> dict[str, Any]:

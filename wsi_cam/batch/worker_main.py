@@ -63,9 +63,11 @@ class _Worker:
 
     def listen(self) -> None:
         """Take orders for as long as the parent gives any."""
-        for line in sys.stdin.buffer:
-            self.take(json.loads(line))
-        os._exit(0)
+        try:
+            for line in sys.stdin.buffer:
+                self.take(json.loads(line))
+        finally:
+            os._exit(0)  # a worker that hears nothing is of no use
 
     def take(self, order: dict[str, Any]) -> None:
         if order["do"] == "prepare":

@@ -30,6 +30,8 @@ _START = (
     "from wsi_cam.batch import worker_main; worker_main.main()"
 )
 _NOISE_BYTES = 2**16
+#: How long a process may take to end once it has been killed or has closed its pipe.
+_DYING_S = 10.0
 
 
 class WorkerDied(Exception):
@@ -124,8 +126,7 @@ class WorkerProcess:
         if hasattr(signal, "SIGUSR1") and self._process.poll() is None:
             self._process.send_signal(signal.SIGUSR1)  # the worker writes its tracebacks
             time.sleep(0.3)
-        self._process.kill()
-        self._process.wait()
+        self._end_now()
         noise = self._read_noise()
         self.close()
         return noise
@@ -138,11 +139,16 @@ class WorkerProcess:
         try:
             self._process.wait(patience_s)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self._end_now()
         self._noise.close()
         with suppress(OSError):
             os.unlink(self._noise_path)
+
+    def _end_now(self) -> None:
+        """Kill it. One that waits for a drive that does not answer cannot be killed; it is left behind."""
+        self._process.kill()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_DYING_S)
 
     def _listen(self, stream: IO[bytes]) -> None:
         with stream:
@@ -152,14 +158,13 @@ class WorkerProcess:
         self._messages.put(None)
 
     def _death(self) -> WorkerDied:
-        try:
-            code = self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            code = self._process.wait()
-        noise = self._read_noise()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_DYING_S)
+        if self._process.poll() is None:
+            self._end_now()  # it lives, and has closed its end of the pipe
+        code, noise = self._process.poll(), self._read_noise()
         self.close()
-        if code >= 0:
+        if code is None or code >= 0:
             return WorkerDied(f"exit status {code}", False, noise)
         try:
             name = signal.Signals(-code).name

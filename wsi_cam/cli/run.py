@@ -240,7 +240,8 @@ def _show_plan(args: argparse.Namespace, settings: RunSettings) -> int:
     plan = plan_batch(args.inputs, args.output, settings, in_process=args.in_process)
     for task, state in plan:
         note = f": {state.note}" if state.note else ""
-        print(f"{task.sample_id}: {state.kind}{note}  ({task.path})")
+        text = " ".join(f"{task.sample_id}: {state.kind}{note}  ({task.path})".splitlines())
+        print(text.encode("utf-8", "backslashreplace").decode())
     counts = Counter(state.kind for _, state in plan)
     n_wanted = sum(state.is_wanted("missing") for _, state in plan)
     kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
