@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -24,17 +23,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from scripts.benchmarks.machine import machine
+from scripts.killing import PATIENCE_S, kill, outlived, wait_for
 from scripts.run_differences import differences
 from tests.make_models import model_card, write_bundle
 from tests.make_slides import tissue_image, write_svs
 
 RESULTS = Path(__file__).parent / "torture_results"
 PATCH_PX, BATCH_SIZE = 64, 16
-#: A run that has not moved for this long hangs.
-PATIENCE_S = 600.0
 
 
 @dataclass
@@ -98,15 +94,18 @@ def torture(work: Path, kills: int, slides: int, side: int, seed: int) -> Figure
 
 def _one_round(torment: _Torment, out: Path, work: Path) -> None:
     """From an empty folder until the run is done, with kills on the way."""
-    figures, done = torment.figures, dict[str, tuple[int, int]]()
+    figures = torment.figures
+    done: dict[str, tuple[int, int]] = {}
+    runs = []
     while True:
         figures.attempts += 1
         with (work / f"attempt-{figures.attempts}.log").open("wb") as log:
             run = subprocess.Popen(torment.command, stdout=log, stderr=log, start_new_session=True)
+        runs.append(run)
         workers_killed, ended = 0, True
         while figures.all_kills < torment.kills and _wait_for_the_moment(run, out, torment):
             moment = _going_on(out)
-            killed = _kill(run, torment.chance)
+            killed = kill(run, torment.chance)
             figures.kills[killed] += 1
             figures.moments[moment] += 1
             print(f"kill {figures.all_kills}: {killed}, {moment}", flush=True)
@@ -114,7 +113,7 @@ def _one_round(torment: _Torment, out: Path, work: Path) -> None:
             if killed != "worker":
                 ended = False
                 break
-        _await(run)
+        wait_for(run)
         figures.problems += _computed_again(out, done)
         # A slide whose worker dies twice is taken to be at fault; given again, the command tries once more.
         if not ended or (run.returncode == 1 and workers_killed > 1):
@@ -123,7 +122,8 @@ def _one_round(torment: _Torment, out: Path, work: Path) -> None:
             figures.problems.append(f"{log.name}: exit status {run.returncode}")
         if figures.all_kills < torment.kills:
             figures.finished_before_all_kills += 1
-        _end_group(run, figures)
+        for run in filter(outlived, runs):
+            figures.problems.append(f"a process of run {run.pid} was there half a minute after its end")
         return
 
 
@@ -152,56 +152,6 @@ def _wait_for_the_moment(run: subprocess.Popen[bytes], out: Path, torment: _Torm
             return False
         time.sleep(0.005)
     return run.poll() is None
-
-
-def _kill(run: subprocess.Popen[bytes], chance: random.Random) -> str:
-    """Kill something of the run without warning; says what."""
-    chosen = chance.choice(["group", "command", "worker"])
-    workers = _children(run.pid)
-    if chosen == "worker" and workers:
-        # The one that holds the model, not a tracker of resources.
-        max(workers, key=_memory).kill()
-        return "worker"
-    if chosen == "command":
-        run.kill()
-        return "command"
-    os.killpg(run.pid, signal.SIGKILL)
-    return "group"
-
-
-def _children(pid: int) -> list[psutil.Process]:
-    try:
-        return psutil.Process(pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
-
-
-def _memory(process: psutil.Process) -> int:
-    try:
-        return int(process.memory_info().rss)
-    except psutil.NoSuchProcess:
-        return 0
-
-
-def _await(run: subprocess.Popen[bytes]) -> None:
-    try:
-        run.wait(PATIENCE_S)
-    except subprocess.TimeoutExpired:
-        os.killpg(run.pid, signal.SIGKILL)
-        run.wait()
-
-
-def _end_group(run: subprocess.Popen[bytes], figures: Figures) -> None:
-    """Nothing of a run may outlive it: a worker whose command was killed has to notice."""
-    until = time.monotonic() + 30
-    while time.monotonic() < until:
-        try:
-            os.killpg(run.pid, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.1)
-    figures.problems.append("a process of the run is still there 30 s after its end")
-    os.killpg(run.pid, signal.SIGKILL)
 
 
 def _state(out: Path) -> object:

@@ -14,6 +14,7 @@ from scripts.torture_runs import torture
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="process groups are killed as POSIX has them")
 
 
+@pytest.mark.timeout(900)  # half a dozen commands in full, each with processes that import torch
 def test_a_run_that_is_killed_again_and_again_loses_nothing(tmp_path: Path) -> None:
     figures = torture(tmp_path, kills=3, slides=2, side=8, seed=3)
     assert figures.problems == []
