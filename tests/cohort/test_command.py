@@ -47,6 +47,7 @@ def test_the_threshold_is_chosen_by_labels(folder: Path, capsys: pytest.CaptureF
     ("arguments", "said"),
     [
         (["--class", "stroma"], "knows normal, tumour"),
+        (["--threshold", "auto", "--score-threshold", "0.9"], "give one of them"),
         (["--labels", "nowhere.csv"], "nowhere.csv"),
     ],
 )
@@ -60,7 +61,9 @@ def test_what_cannot_be_done_is_one_line(
     assert not (folder / "cohort.csv").exists()
 
 
-@pytest.mark.parametrize("arguments", [["--threshold", "1.5"], ["--threshold", "some"], ["--preset", "skin"]])
+@pytest.mark.parametrize(
+    "arguments", [["--threshold", "1.5"], ["--score-threshold", "some"], ["--preset", "skin"]]
+)
 def test_impossible_options_are_refused_at_once(folder: Path, arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as refused:
         main(["cohort", str(folder), *arguments])

@@ -196,10 +196,10 @@ def many(tmp_path: Path) -> RunFolder:
 
 
 def test_labels_choose_a_threshold_and_no_slide_is_called_by_its_own_vote(tmp_path: Path) -> None:
-    cohort: Cohort = gather_cohort(many(tmp_path), threshold=None)
+    cohort: Cohort = gather_cohort(many(tmp_path), score_threshold="auto")
     assert cohort.choice is not None
-    assert cohort.threshold == cohort.choice.threshold
-    judged = {slide.threshold for slide in cohort.measured}
+    assert (cohort.threshold, cohort.score_threshold) == (0.5, cohort.choice.threshold)
+    judged = {slide.score_threshold for slide in cohort.measured}
     assert judged == set(cohort.choice.out_of_fold.tolist())
     assert all(slide.positive == (slide.label == "1") for slide in cohort.measured)
 
@@ -212,9 +212,9 @@ def test_labels_of_a_file_go_before_those_of_the_manifest(tmp_path: Path) -> Non
     with pytest.raises(SettingsError, match="nobody"):
         gather_cohort(run, labels={"nobody": "0"})
     with pytest.raises(SettingsError, match="grade 2"):
-        gather_cohort(run, threshold=None, labels={"s00": "grade 2"})
+        gather_cohort(run, score_threshold="auto", labels={"s00": "grade 2"})
     with pytest.raises(DataError, match="at least two"):
-        gather_cohort(run, threshold=None, labels={f"s{n:02}": "0" for n in range(12)})
+        gather_cohort(run, score_threshold="auto", labels={f"s{n:02}": "0" for n in range(12)})
 
 
 def test_slides_that_were_made_differently_are_remarked(folder: Path, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from wsi_cam.cohort.presets import PRESETS
 if TYPE_CHECKING:
     from wsi_cam.cohort.gathering import Cohort
 
+DEFAULT_THRESHOLD = 0.5
+
 _DESCRIPTION = """\
 Say of every slide in OUT how much of a class it holds and which slides to look at first, from what a run
 stored: neither the model nor the slides are needed.
@@ -24,11 +26,11 @@ also OUT/report.html, a page for any browser.
 
 _EPILOG = """\
   wsi-cam cohort results --report
-  wsi-cam cohort results --threshold 0.8 --preset lymph-node --report
+  wsi-cam cohort results --preset lymph-node --score-threshold 0.95 --report
   wsi-cam cohort results --labels labels.csv --threshold auto --report
 
-labels.csv has the columns sample_id and label; the slide's file name does as well as its id. For --threshold
-auto a label is positive if it is the class, or 1, true, yes, positive, tumour, cancer, metastasis, itc,
+labels.csv has the columns sample_id and label; the slide's file name does as well as its id. For auto
+a label is positive if it is the class, or 1, true, yes, positive, tumour, cancer, metastasis, itc,
 micro, macro; negative if it is 0, false, no, negative, normal, benign, healthy, none.
 
 What each column means: docs/cohort.md. Research use only; not a medical device.
@@ -54,8 +56,15 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--threshold",
         metavar="F",
         type=_threshold,
-        default=0.5,
-        help="probability from which a place counts as the class (default 0.5), or auto: the one that "
+        default=DEFAULT_THRESHOLD,
+        help="probability from which a patch or a place counts as the class (default 0.5); "
+        "auto is 0.5 and --score-threshold auto",
+    )
+    add(
+        "--score-threshold",
+        metavar="F",
+        type=_threshold,
+        help="score from which a slide counts as positive (default: --threshold); auto: the one that "
         "separates the labels best, cross-validated",
     )
     add(
@@ -76,15 +85,22 @@ def run(args: argparse.Namespace) -> int:
     from wsi_cam.cohort.gathering import gather_cohort
     from wsi_cam.cohort.labels import read_labels
     from wsi_cam.cohort.tables import write_tables
+    from wsi_cam.errors import SettingsError
     from wsi_cam.run_folder import RunFolder
 
     folder = RunFolder(args.run_folder)
+    threshold, score_threshold = args.threshold, args.score_threshold
+    if threshold == "auto":
+        if score_threshold not in (None, "auto"):
+            raise SettingsError("--threshold auto and --score-threshold F: give one of them")
+        threshold, score_threshold = DEFAULT_THRESHOLD, "auto"
     preset = PRESETS[args.preset] if args.preset else None
     labels = read_labels(args.labels) if args.labels else None
     with StageProgress() as progress:
         cohort = gather_cohort(
             folder,
-            args.threshold,
+            threshold,
+            score_threshold,
             labels,
             preset,
             args.class_name,
@@ -108,21 +124,21 @@ def _said(cohort: Cohort) -> str:
     """The outcome in a few words."""
     measured, positive = cohort.measured, sum(slide.positive is True for slide in cohort.slides)
     text = f"{len(measured)} of {len(cohort.slides)} slides measured at a threshold of {cohort.threshold:.3g}"
+    text += f"; the score of {positive} reaches {cohort.score_threshold:.3g}"
     if cohort.choice:
         text += (
             f" ({cohort.choice.rule}; on slides it was not chosen on: "
             f"sensitivity {cohort.choice.sensitivity:.2f}, specificity {cohort.choice.specificity:.2f})"
         )
-    text += f"; the score of {positive} reaches it"
     if cohort.without_numbers:
         text += f"; {len(cohort.without_numbers)} without numbers, the table says why"
     return text
 
 
-def _threshold(text: str) -> float | None:
-    """A probability, or None for ``auto``."""
+def _threshold(text: str) -> float | str:
+    """A probability, or ``auto``."""
     if text == "auto":
-        return None
+        return text
     try:
         value = float(text)
     except ValueError:

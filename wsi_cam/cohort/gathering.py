@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -47,7 +47,7 @@ class SlideSummary:
     size_class: str = ""
     """Of the longest focus of the target class, by the preset."""
     rank: int | None = None
-    threshold: float | None = None
+    score_threshold: float | None = None
     """What the slide score was held against: chosen without this slide where labels chose it."""
     record: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """The content of ``slide.json``."""
@@ -63,10 +63,10 @@ class SlideSummary:
 
     @property
     def positive(self) -> bool | None:
-        """Whether the slide score reaches the threshold."""
-        if self.score is None or self.threshold is None:
+        """Whether the slide score reaches its threshold."""
+        if self.score is None or self.score_threshold is None:
             return None
-        return self.score >= self.threshold
+        return self.score >= self.score_threshold
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,12 @@ class Cohort:
 
     slides: tuple[SlideSummary, ...]
     threshold: float
-    """Of heatmap pixels, patches and, unless labels chose it, slide scores."""
+    """Of patches and heatmap pixels."""
+    score_threshold: float
+    """Of slide scores; of slides that had no part in choosing it, where labels did."""
     preset: Preset | None
     choice: ThresholdChoice | None
-    """How the threshold was chosen, where labels did."""
+    """How the threshold of slide scores was chosen, where labels did."""
     remarks: tuple[str, ...]
     """What a reader of the numbers should know: slides that were made differently, labels without a slide."""
 
@@ -93,7 +95,8 @@ class Cohort:
 
 def gather_cohort(
     run: RunFolder,
-    threshold: float | None = 0.5,
+    threshold: float = 0.5,
+    score_threshold: float | Literal["auto"] | None = None,
     labels: Mapping[str, str] | None = None,
     preset: Preset | None = None,
     class_name: str | None = None,
@@ -101,9 +104,10 @@ def gather_cohort(
 ) -> Cohort:
     """Measure every slide that the run folder knows.
 
-    ``threshold`` None has the labels choose it by cross-validation. ``labels`` are those of a file, by slide
-    name; they go before the manifest's. ``class_name`` is spoken of where given, else what each slide's
-    run looked for. Raises SettingsError or DataError where that cannot be done, OutputError
+    ``threshold`` is that of patches and heatmap pixels, ``score_threshold`` that of slide scores: the same
+    one where None, with ``"auto"`` one that the labels choose by cross-validation. ``labels`` are those of a
+    file, by slide name; they go before the manifest's. ``class_name`` is spoken of where given, else what
+    each slide's run looked for. Raises SettingsError or DataError where that cannot be done, OutputError
     where the folder is no run's; a slide's damaged result is a row with the reason.
     """
     rows, done = read_process_list(run.process_list), set(finished_samples(run))
@@ -111,19 +115,20 @@ def gather_cohort(
     if not ids:
         raise OutputError(f"{run.path}: no slide has been run yet; begin with wsi-cam run")
     slides = [_found(run, each, rows.get(each), each in done, labels or {}, class_name) for each in ids]
-    choice = _chosen(slides) if threshold is None else None
-    value = choice.threshold if choice else float(threshold or 0)
+    choice = _chosen(slides) if score_threshold == "auto" else None
+    of_scores = threshold if score_threshold is None else score_threshold
+    called_at = choice.threshold if choice else float(of_scores)
     measured = []
     for number, slide in enumerate(slides, start=1):
-        measured.append(_measured(run, slide, value, preset))
+        measured.append(replace(_measured(run, slide, threshold, preset), score_threshold=called_at))
         if progress:
             progress(number, len(slides))
     if choice:
         labelled = (slide.sample_id for slide in _labelled(slides))
         judged = dict(zip(labelled, choice.out_of_fold.tolist(), strict=True))
-        measured = [replace(each, threshold=judged.get(each.sample_id, each.threshold)) for each in measured]
+        measured = [replace(each, score_threshold=judged.get(each.sample_id, called_at)) for each in measured]
     remarks = [*differences_within(measured), *_labels_without_slide(labels or {}, slides)]
-    return Cohort(ranked(measured), value, preset, choice, tuple(remarks))
+    return Cohort(ranked(measured), threshold, called_at, preset, choice, tuple(remarks))
 
 
 def ranked(slides: Iterable[SlideSummary]) -> tuple[SlideSummary, ...]:
@@ -203,7 +208,7 @@ def _measured(run: RunFolder, slide: SlideSummary, threshold: float, preset: Pre
         log.debug("%s", slide.sample_id, exc_info=True)
         return replace(slide, status=DAMAGED, reason=_reason(error), record={})
     size_class = preset.size_class(longest, numbers.resolution_mm) if preset else ""
-    return replace(slide, numbers=numbers, size_class=size_class, threshold=threshold)
+    return replace(slide, numbers=numbers, size_class=size_class)
 
 
 def _reason(error: Exception) -> str:

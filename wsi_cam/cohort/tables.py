@@ -25,9 +25,11 @@ COLUMNS: dict[str, type] = {
     "status": str,
     "reason": str,
     "slide_score": float,
+    "score_threshold": float,
     "positive": bool,
     "class": str,
     "is_target": bool,
+    "threshold": float,
     "prob_top10_mean": float,
     "area_mm2": float,
     "share_of_tissue": float,
@@ -45,7 +47,6 @@ COLUMNS: dict[str, type] = {
     "patches": int,
     "unread": int,
     "unread_share": float,
-    "threshold": float,
     "image_path": str,
 }
 PATIENT_COLUMNS: dict[str, type] = {
@@ -73,7 +74,7 @@ def write_tables(folder: Path, cohort: Cohort) -> list[Path]:
     The Parquet file is written where pyarrow is installed, that of patients where a manifest named some. What
     an earlier call left and this one does not write is removed. Raises OutputError.
     """
-    rows = [row for slide in cohort.slides for row in class_rows(slide)]
+    rows = [row for slide in cohort.slides for row in class_rows(slide, cohort.threshold)]
     written = [_write_csv(folder / "cohort.csv", COLUMNS, rows)]
     parquet, patients = folder / "cohort.parquet", folder / "cohort_patients.csv"
     if find_spec("pyarrow"):
@@ -87,7 +88,7 @@ def write_tables(folder: Path, cohort: Cohort) -> list[Path]:
     return written
 
 
-def class_rows(slide: SlideSummary) -> Iterator[dict[str, Value]]:
+def class_rows(slide: SlideSummary, threshold: float) -> Iterator[dict[str, Value]]:
     """A row of ``cohort.csv`` per class, the target class first; one row for a slide without numbers."""
     of_slide: dict[str, Value] = {
         "rank": slide.rank,
@@ -97,8 +98,8 @@ def class_rows(slide: SlideSummary) -> Iterator[dict[str, Value]]:
         "status": slide.status,
         "reason": slide.reason,
         "slide_score": slide.score,
+        "score_threshold": slide.score_threshold,
         "positive": slide.positive,
-        "threshold": slide.threshold,
         "image_path": slide.image_path,
     }
     numbers = slide.numbers
@@ -118,6 +119,7 @@ def class_rows(slide: SlideSummary) -> Iterator[dict[str, Value]]:
             **of_slide,
             "class": name,
             "is_target": name == slide.target_class,
+            "threshold": threshold,
             "prob_top10_mean": of_class.score,
             "area_mm2": of_class.area_mm2,
             "share_of_tissue": numbers.share_of_tissue(name),

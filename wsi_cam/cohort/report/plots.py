@@ -71,7 +71,7 @@ def draw(cohort: Cohort) -> Plots | None:
         dots,
         area_ticks,
         tuple(Tick(WIDTH * tenths / 10, f"{tenths / 10:g}") for tenths in range(0, 11, 2)),
-        WIDTH * cohort.threshold,
+        WIDTH * cohort.score_threshold,
         tuple(kinds),
     )
 
