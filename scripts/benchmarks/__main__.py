@@ -1,7 +1,7 @@
 """Run parts of the benchmark and keep what they measured.
 
     scripts/benchmark                    every part (about half an hour on 2 cores)
-    scripts/benchmark run memory         some parts
+    scripts/benchmark run scaling        some parts
     scripts/benchmark --quick run        small sizes, to see that it works; nothing is kept
 
 A part alternates what it compares, takes medians, and reports ratios; seconds are there to read, not to
@@ -28,7 +28,9 @@ PARTS = {
     "stitching": "stitching",
     "exports": "exports",
     "run": "whole_run",
-    "memory": "memory",
+    "peers": "peers",
+    "scaling": "scaling",
+    "gpu": "gpu",
     "cohort": "cohort",
     "viewer": "viewer",
 }
@@ -50,11 +52,14 @@ def main() -> None:
         parser.error(f"no part named {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     path = RESULTS / f"{args.name}.json"
     kept = json.loads(path.read_text()) if path.exists() else {}
+    kept = {part: kept[part] for part in PARTS if part in kept}  # none of a part that is no more
     for part in args.parts or PARTS:
         module = importlib.import_module(f"scripts.benchmarks.{PARTS[part]}")
         print(f"== {part}: {(module.__doc__ or '').splitlines()[0]}", flush=True)
         with tempfile.TemporaryDirectory(prefix="wsi_cam-benchmark-") as work:
             measured = module.measure(Path(work), args.quick)
+        if not measured:  # it said why
+            continue
         print(json.dumps(measured, indent=2), flush=True)
         kept[part] = {"machine": machine(), **measured}
         if not args.quick:

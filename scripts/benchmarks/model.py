@@ -1,7 +1,8 @@
-"""The explanation's price: bare forward, forward and evidence of all classes, and pytorch-grad-cam.
+"""The explanation's price: bare forward, forward and evidence of all classes, and other CAM libraries.
 
 ResNet-50 with random weights, three classes, float32, batches of 8 at 224 px, channels_last, the same input
-for all. "PatchExplainer" is what a run does, from uint8, with batch norms folded.
+for all. "patch_explainer" is what a run does, from uint8, with batch norms folded. The other libraries
+are asked for plain Grad-CAM of layer4, for one class and for three, as their documentation shows.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from captum.attr import LayerGradCam
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from torchcam.methods import GradCAM as TorchCam
 
 from scripts.benchmarks.pairing import alternate, median_ratio
 from tests.make_models import model_card, random_resnet50
@@ -32,34 +35,53 @@ def measure(work: Path, quick: bool) -> dict[str, Any]:
     pixels = np.random.default_rng(0).integers(0, 256, (BATCH_SIZE, size_px, size_px, 3), np.uint8)
     batch, network = classifier.normalise(pixels), classifier.network
     explainer, patch_explainer = Explainer(network), PatchExplainer(classifier, batch_size=BATCH_SIZE)
-    # A copy for the peer: its hooks must not slow the others down.
-    peer_network = Classifier(random_resnet50(CLASSES), card, "cpu").network
 
     def forward() -> None:
         with torch.inference_mode():
             network(batch)
 
-    def peer(n_classes: int) -> Callable[[], None]:
-        def explain() -> None:
-            with GradCAM(model=peer_network, target_layers=[peer_network.get_submodule("layer4")]) as cam:
-                for c in range(n_classes):
-                    cam(batch, targets=[ClassifierOutputTarget(c)] * BATCH_SIZE)
-
-        return explain
-
+    peers = _peers(batch, Classifier(random_resnet50(CLASSES), card, "cpu").network)
     ways: dict[str, Callable[[], object]] = {
         "forward": forward,
         "forward_and_evidence": lambda: explainer(batch),
         "patch_explainer": lambda: patch_explainer.explain(pixels),
-        "pytorch_grad_cam_1_class": peer(1),
-        "pytorch_grad_cam_3_classes": peer(CLASSES),
+        **peers,
     }
-    seconds = alternate(ways, 2 if quick else 9)
+    seconds = alternate(ways, 2 if quick else 7)
     ours = seconds["forward_and_evidence"]
     return {
         "patches_per_s": {name: round(BATCH_SIZE / statistics.median(s), 2) for name, s in seconds.items()},
         "forward_and_evidence_over_forward": median_ratio(ours, seconds["forward"]),
         "patch_explainer_over_forward": median_ratio(seconds["patch_explainer"], seconds["forward"]),
-        "pytorch_grad_cam_1_class_over_ours": median_ratio(seconds["pytorch_grad_cam_1_class"], ours),
-        "pytorch_grad_cam_3_classes_over_ours": median_ratio(seconds["pytorch_grad_cam_3_classes"], ours),
+        **{f"{name}_over_ours": median_ratio(seconds[name], ours) for name in peers},
+    }
+
+
+def _peers(batch: torch.Tensor, network: torch.nn.Module) -> dict[str, Callable[[], object]]:
+    """Each library for one class and for all; ``network`` is a copy that their hooks may stay on."""
+    layer = network.get_submodule("layer4")
+
+    def pytorch_grad_cam(n_classes: int) -> None:
+        with GradCAM(model=network, target_layers=[layer]) as cam:
+            for c in range(n_classes):
+                cam(batch, targets=[ClassifierOutputTarget(c)] * BATCH_SIZE)
+
+    def torch_cam(n_classes: int) -> None:
+        with TorchCam(network, target_layer=layer) as cam:
+            scores = network(batch)
+            for c in range(n_classes):
+                cam([c] * BATCH_SIZE, scores, retain_graph=c < n_classes - 1)
+
+    def captum(n_classes: int) -> None:
+        cam = LayerGradCam(network, layer)
+        for c in range(n_classes):
+            cam.attribute(batch, target=c)
+
+    libraries = {"pytorch_grad_cam": pytorch_grad_cam, "torch_cam": torch_cam, "captum": captum}
+    return {
+        f"{name}_{n_classes}_class{'es' if n_classes > 1 else ''}": lambda explain=explain, n=n_classes: (
+            explain(n)
+        )
+        for name, explain in libraries.items()
+        for n_classes in (1, CLASSES)
     }
