@@ -108,8 +108,7 @@ class IsolatedEngine:
                 self._worker = None
                 reason = _suspect(end, turn, ahead)
                 if reason:
-                    seconds = time.monotonic() - began
-                    yield turn.task, self._failed(turn.task, reason, end.noise, seconds)
+                    yield turn.task, self._failed(turn.task, reason, end, time.monotonic() - began)
                 else:
                     progress.note(f"{turn.task.sample_id}: {end}; trying it again alone")
                     queue.put_back(turn)
@@ -189,11 +188,14 @@ class IsolatedEngine:
         if worker is not None:
             worker.close()
 
-    def _failed(self, task: SlideTask, reason: str, noise: str, seconds: float) -> SlideOutcome:
+    def _failed(
+        self, task: SlideTask, reason: str, end: WorkerDied | _OutOfTime, seconds: float
+    ) -> SlideOutcome:
         folder = RunFolder(self._setup.output)
-        write_log(folder.log(task.sample_id), f"{reason}\n\n{noise}")
-        # What was seen before it ran out of time is kept: with more time it is gone on with.
-        if "--slide-timeout" not in reason and (lock := try_slide_lock(folder.path, task.sample_id)):
+        write_log(folder.log(task.sample_id), f"{reason}\n\n{end.noise}")
+        # What was seen is kept where the file is not to blame: with more time or memory it is gone on with.
+        blameless = end.killed if isinstance(end, WorkerDied) else not end.stalled
+        if not blameless and (lock := try_slide_lock(folder.path, task.sample_id)):
             folder.discard_growing(task.sample_id)
             lock.release()
         row = replace(task.row("failed", f"{task.path}: {reason}"), seconds=round(seconds, 2))
