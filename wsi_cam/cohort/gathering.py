@@ -145,22 +145,25 @@ def ranked(slides: Iterable[SlideSummary]) -> tuple[SlideSummary, ...]:
 
 def differences_within(slides: Sequence[SlideSummary]) -> list[str]:
     """In what the slides' runs differ that makes their numbers unlike, in words."""
+    made = [_made_with(slide.record) for slide in slides if slide.numbers is not None]
     said = []
-    records = [slide.record for slide in slides if slide.numbers is not None]
-    facts: dict[str, Callable[[Mapping[str, Any]], str]] = {
-        "model": lambda r: f"{r['model'].get('name', '')} {r['model'].get('bundle_hash', '')[:8]}".strip(),
-        "class spoken of": lambda r: str(r["score"]["class"]),
-        **{
-            name: lambda r, name=name: str(r["settings"]["effective"].get(name))  # type: ignore[misc]
-            for name in ("overlap", "target_layer", "method", "min_tissue")
-        },
-    }
-    for name, fact in facts.items():
-        counts = Counter(map(fact, records))
+    for name in made[0] if made else ():
+        counts = Counter(facts[name] for facts in made)
         if len(counts) > 1:
-            parts = ", ".join(f"{value} ({count} slides)" for value, count in counts.most_common())
+            parts = ", ".join(f"{value} ({count} of {len(made)})" for value, count in counts.most_common())
             said.append(f"Slides were not made alike, {name}: {parts}. Their numbers do not compare.")
     return said
+
+
+def _made_with(record: Mapping[str, Any]) -> dict[str, str]:
+    """What of a slide's record has to be equal for its numbers to compare."""
+    model, effective = record["model"], record["settings"]["effective"]
+    settings = ("overlap", "target_layer", "method", "min_tissue")
+    return {
+        "model": f"{model.get('name', '')} {model.get('bundle_hash', '')[:8]}".strip(),
+        "class": str(record["score"]["class"]),
+        **{name: str(effective.get(name)) for name in settings},
+    }
 
 
 def _found(
@@ -193,7 +196,13 @@ def _found(
     older = f"the last run failed ({row.error}); these are older results" if row.status == "failed" else ""
     path = row.image_path or str(record["slide"]["path"])
     return replace(
-        slide, status="done", reason=older, image_path=path, target_class=target_class, record=record
+        slide,
+        status="done",
+        reason=older,
+        image_path=path,
+        label=label_of(labels, sample_id, path) or row.label,
+        target_class=target_class,
+        record=record,
     )
 
 
