@@ -54,11 +54,13 @@ class PatchBatch:
 class Block:
     """Neighbouring patches that were read together; ``reason`` says why not all of them could be.
 
-    ``began`` and ``ended`` are seconds on the clock of ``time.perf_counter``.
+    ``images`` are parts (s, s, 3) of one region, which overlapping patches share: copied out here they
+    would take many times its memory. ``began`` and ``ended`` are seconds on the clock of
+    ``time.perf_counter``.
     """
 
-    images: NDArray[np.uint8]
-    readable: NDArray[np.bool_]
+    images: list[NDArray[np.uint8]]
+    readable: list[bool]
     reason: str
     began: float
     ended: float
@@ -75,8 +77,8 @@ class PatchReader:
         self._scale_x = plan.heatmap_to_level0.scale_x / plan.cell_px * to_level.scale_x
         self._scale_y = plan.heatmap_to_level0.scale_y / plan.cell_px * to_level.scale_y
 
-    def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Patches (n, s, s, 3) at ``indices`` of the plan, which should lie close together.
+    def read(self, indices: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
+        """Patches (s, s, 3) at ``indices`` of the plan, which should lie close together; parts of one region.
 
         Raises SlideError where any part of the region that holds them cannot be read.
         """
@@ -85,10 +87,7 @@ class PatchReader:
         left, top = (int(v) for v in model_xy.min(axis=0))
         right, bottom = (int(v) + size for v in model_xy.max(axis=0))
         region = self._read_lattice(left, top, right - left, bottom - top)
-        images = np.empty((len(indices), size, size, 3), np.uint8)
-        for image, (x, y) in zip(images, model_xy - [left, top], strict=True):
-            image[:] = region[y : y + size, x : x + size]
-        return images
+        return [region[y : y + size, x : x + size] for x, y in (model_xy - [left, top]).tolist()]
 
     def _read_lattice(self, left: int, top: int, width: int, height: int) -> NDArray[np.uint8]:
         """A rectangle of the model-pixel lattice: area-preserving triangle filter, exact position.
@@ -208,7 +207,8 @@ def _read_block(reader: PatchReader, plan: PatchPlan, block: slice, start: int) 
     indices = np.arange(block.start, block.stop)
     unwanted, reason = max(0, start - block.start), ""
     try:
-        images, readable = reader.read(indices)[unwanted:], np.ones(len(indices) - unwanted, np.bool_)
+        images = reader.read(indices)[unwanted:]
+        readable = [True] * len(images)
     except SlideError as error:
         log.debug("block at patch %d: %s; reading its patches one by one", block.start, error)
         reason = str(error)
@@ -218,15 +218,17 @@ def _read_block(reader: PatchReader, plan: PatchPlan, block: slice, start: int) 
 
 def _read_one_by_one(
     reader: PatchReader, plan: PatchPlan, indices: NDArray[np.int64]
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    images = np.full((len(indices), plan.size_px, plan.size_px, 3), 255, np.uint8)
-    readable = np.zeros(len(indices), np.bool_)
+) -> tuple[list[NDArray[np.uint8]], list[bool]]:
+    white = np.full((plan.size_px, plan.size_px, 3), 255, np.uint8)
+    images, readable = [], []
     for i in range(len(indices)):
         try:
-            images[i] = reader.read(indices[i : i + 1])[0]
-            readable[i] = True
+            images += reader.read(indices[i : i + 1])
+            readable.append(True)
         except SlideError as error:
             log.debug("patch %d: %s", indices[i], error)
+            images.append(white)
+            readable.append(False)
     return images, readable
 
 
@@ -236,24 +238,26 @@ def read_batches(blocks: ReadAhead, batch_size: int) -> Iterator[PatchBatch]:
     A block that cannot be read is read again patch by patch, so that only the patches on the damaged place
     are lost.
     """
-    images: list[NDArray[np.uint8]] = []
-    readable: list[NDArray[np.bool_]] = []
+    images: deque[NDArray[np.uint8]] = deque()
+    readable: deque[bool] = deque()
     reasons: list[str] = []
-    start, held = blocks.start, 0
+    start = blocks.start
+
+    def batch() -> PatchBatch:
+        n = min(batch_size, len(images))
+        # Taken out as they are copied, so that a region goes when its last patch does.
+        pixels = np.stack([images.popleft() for _ in range(n)])
+        could_be_read = np.array([readable.popleft() for _ in range(n)])
+        why = tuple(reasons)
+        reasons.clear()
+        return PatchBatch(start, pixels, could_be_read, why)
+
     for block in blocks:
-        images.append(block.images)
-        readable.append(block.readable)
+        images += block.images
+        readable += block.readable
         reasons += [block.reason] if block.reason else []
-        held += len(block.images)
-        if held < batch_size:
-            continue
-        all_images, all_readable = np.concatenate(images), np.concatenate(readable)
-        whole = held - held % batch_size
-        for at in range(0, whole, batch_size):
-            stop = at + batch_size
-            yield PatchBatch(start + at, all_images[at:stop], all_readable[at:stop], tuple(reasons))
-            reasons.clear()
-        images, readable = [all_images[whole:]], [all_readable[whole:]]
-        start, held = start + whole, held - whole
-    if held:
-        yield PatchBatch(start, np.concatenate(images), np.concatenate(readable), tuple(reasons))
+        while len(images) >= batch_size:
+            yield batch()
+            start += batch_size
+    if images:
+        yield batch()
