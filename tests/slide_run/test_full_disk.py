@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.make_slides import tissue_image, write_svs
 from tests.result_bytes import result_bytes
 from tests.slide_run.conftest import SETTINGS
 from wsi_cam import explain_slide
@@ -82,3 +83,12 @@ def test_a_full_disk_is_one_line_and_the_slide_goes_on_when_there_is_space(
     assert result.resumed_at >= seen
     assert result_bytes(result.folder) == undisturbed
     assert [path.name for path in (out / "slides").iterdir()] == ["case"]
+
+
+def test_a_full_disk_is_said_where_only_the_reason_of_a_failure_was_to_be_drawn(
+    small_disk: Mount, tmp_path: Path, explainer: PatchExplainer
+) -> None:
+    glass = write_svs(tmp_path / "glass.svs", tissue_image(900, 900, []), mpp=0.5)
+    out = small_disk(3) / "out"
+    with pytest.raises(OutputError, match=r"glass\.tissue\.png: cannot be written \(No space left"):
+        explain_slide(glass, out, explainer, SETTINGS)

@@ -60,8 +60,7 @@ def write_outputs(job: SlideJob, ledger: Ledger, record: dict[str, Any], folder:
 
 
 def write_failure_picture(path: Path, slide: Slide, error: NothingToClassify) -> None:
-    """The slide with what was found of tissue, and the reason in red."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """The slide with what was found of tissue, and the reason in red. Raises OutputError."""
     view = _view(slide, require_mpp(slide.info), error.thumb)
     reason = str(error).removeprefix(f"{slide.info.path}: ")
     title = slide.info.path.name
