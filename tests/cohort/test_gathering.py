@@ -132,6 +132,15 @@ def test_older_results_and_lost_folders_are_said(folder: Path, tmp_path: Path) -
     assert (slides["waiting"].status, slides["waiting"].reason) == ("pending", "not run to its end yet")
 
 
+def test_a_process_list_that_names_a_path_leads_nowhere(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "run")
+    run = RunFolder(tmp_path / "run")
+    listed(run, row("../../elsewhere", "failed", error="x"), row(".hidden", "failed", error="x"))
+    cohort = gather_cohort(run)
+    assert {slide.sample_id for slide in cohort.slides} == {"a", "b", "c", "d", "broken"}
+    assert sum("no name of a slide" in remark for remark in cohort.remarks) == 2
+
+
 def test_a_folder_of_no_run_or_without_slides_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="not the output folder"):
         gather_cohort(RunFolder(tmp_path))

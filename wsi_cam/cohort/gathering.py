@@ -14,7 +14,7 @@ from wsi_cam.cohort.labels import is_positive, label_of, slide_names
 from wsi_cam.cohort.presets import Preset
 from wsi_cam.cohort.slide_numbers import ClassNumbers, SlideNumbers, slide_numbers
 from wsi_cam.errors import OutputError, SettingsError, WsiCamError, one_line
-from wsi_cam.export.source import export_source, finished_samples
+from wsi_cam.export.source import export_source, finished_samples, is_slide_name
 from wsi_cam.process_list import ProcessRow, read_process_list
 from wsi_cam.run_folder import RunFolder
 
@@ -111,7 +111,7 @@ def gather_cohort(
     where the folder is no run's; a slide's damaged result is a row with the reason.
     """
     rows, done = read_process_list(run.process_list), set(finished_samples(run))
-    ids = sorted({*rows, *done})
+    ids = sorted(filter(is_slide_name, {*rows, *done}))
     if not ids:
         raise OutputError(f"{run.path}: no slide has been run yet; begin with wsi-cam run")
     slides = [_found(run, each, rows.get(each), each in done, labels or {}, class_name) for each in ids]
@@ -128,6 +128,9 @@ def gather_cohort(
         judged = dict(zip(labelled, choice.out_of_fold.tolist(), strict=True))
         measured = [replace(each, score_threshold=judged.get(each.sample_id, called_at)) for each in measured]
     remarks = [*differences_within(measured), *_labels_without_slide(labels or {}, slides)]
+    remarks += [
+        f"{run.process_list.name}: {each!r} is no name of a slide" for each in rows if each not in ids
+    ]
     return Cohort(ranked(measured), threshold, called_at, preset, choice, tuple(remarks))
 
 

@@ -150,7 +150,7 @@ def export_source(run: RunFolder, sample_id: str) -> ExportSource:
     Raises SettingsError for what cannot be an id, such as a path, and OutputError where there is no slide
     of that id or its record cannot be read.
     """
-    if not sample_id or sample_id.startswith(".") or set(sample_id) & {"/", "\\", "\0"}:
+    if not is_slide_name(sample_id):
         raise SettingsError(f"{sample_id!r}: no name of a slide; give one of those in {run.path / 'slides'}")
     files = run.slide(sample_id)
     try:
@@ -167,6 +167,11 @@ def export_source(run: RunFolder, sample_id: str) -> ExportSource:
             "run the slide again"
         ) from error
     return ExportSource(sample_id, files, _slide_path(run, sample_id, recorded), record)
+
+
+def is_slide_name(sample_id: str) -> bool:
+    """Whether a text can be the id of a slide: a visible file name, and no path that leads elsewhere."""
+    return bool(sample_id) and not sample_id.startswith(".") and not set(sample_id) & {"/", "\\", "\0"}
 
 
 def finished_samples(run: RunFolder) -> list[str]:
