@@ -11,6 +11,7 @@ import json
 import logging
 import queue
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 
 _CONNECT_S = 20
 _TICK_S = 0.2
+#: A slide has failed when as many workers have died that were at work on it.
+_DEATHS = 2
 #: After a second request to stop the workers have so long to say where they stand.
 _LAST_WORDS_S = 5.0
 
@@ -49,6 +52,7 @@ class ClusterEngine:
         self._client: Client | None = None
         self._closing: list[Any] = []
         self._resources: dict[str, float] = {}
+        self._passed_on = 0
 
     def start(self) -> None:
         """Connect. Raises SettingsError for a cluster that is not there or has another wsi-cam."""
@@ -100,9 +104,9 @@ class ClusterEngine:
             while not future.done():
                 with suppress(TimeoutError):
                     future.result(timeout=_TICK_S)
-                if stop.requested:
-                    self._ask_workers_to_stop()
+                self._pass_on(stop)
             plain = self._result(future)
+            future.release()
             facts = facts or ModelFacts(**{**plain, "class_names": tuple(plain["class_names"])})
         assert facts is not None
         return facts
@@ -113,7 +117,6 @@ class ClusterEngine:
         """As :meth:`Engine.run`; outcomes come in the order in which slides end."""
         self._check_folder()
         source, under_way = iter(tasks), _UnderWay(progress)
-        asked = 0
         while True:
             while not stop.requested and len(under_way.tasks) < self._places():
                 task = next(source, None)
@@ -123,17 +126,19 @@ class ClusterEngine:
             if not under_way.tasks:
                 break
             try:
-                message = self._inbox.get(timeout=_LAST_WORDS_S if asked > 1 else _TICK_S)
+                message = self._inbox.get(timeout=_LAST_WORDS_S if stop.forced else _TICK_S)
             except queue.Empty:
-                if asked > 1:
+                if stop.forced and self._passed_on > 1:
                     raise Interrupted("stopped at once; the bands under way are lost") from None
             else:
-                ended = under_way.hear(message)
-                if ended is not None:
-                    yield ended[1], self._outcome(*ended)
-            while asked < stop.asked:
-                self._ask_workers_to_stop()
-                asked += 1
+                if (ended := under_way.hear(message)) is not None:
+                    future, task = ended
+                    outcome = self._outcome(future, task, under_way.times_begun[task.number])
+                    if outcome is None:
+                        under_way.tasks[self._submit(task)] = task
+                    else:
+                        yield task, outcome
+            self._pass_on(stop)
         if stop.requested:
             raise Interrupted("stopped between two slides")
 
@@ -165,22 +170,25 @@ class ClusterEngine:
 
         future = self._connected.submit(
             cluster_worker.run_slide, *self._common, task.as_dict(), pure=False, resources=self._resources,
-            key=f"{self._batch}-slide-{task.number}",
+            key=f"{self._batch}-slide-{task.number}-{uuid.uuid4().hex[:8]}",
         )  # fmt: skip
         future.add_done_callback(self._inbox.put)
         return future
 
     def _places(self) -> int:
-        """How many slides to have on the workers: one each at work, and one more waiting beside it."""
+        """How many slides to give out: none waits beside one that may take its worker down with it."""
         threads: int = sum(self._connected.nthreads().values())
-        return 2 * max(1, threads)
+        return max(1, threads)
 
-    def _outcome(self, future: Future[Any], task: SlideTask) -> SlideOutcome:
+    def _outcome(self, future: Future[Any], task: SlideTask, times_begun: int) -> SlideOutcome | None:
+        """What became of a slide; None where its workers died before they had begun with it."""
         from distributed import KilledWorker
 
         try:
             return SlideOutcome.from_dict(self._result(future))
         except KilledWorker as death:
+            if times_begun < _DEATHS:
+                return None
             reason = (
                 f"{task.path}: the workers that had it died, one after the other ({one_line(death)[:200]})"
             )
@@ -199,10 +207,13 @@ class ClusterEngine:
             ) from error
         return result
 
-    def _ask_workers_to_stop(self) -> None:
+    def _pass_on(self, stop: Stop) -> None:
+        """Ask the workers to stop as often as the batch was asked."""
         from wsi_cam.batch import cluster_worker
 
-        self._connected.run(cluster_worker.ask_to_stop, self._batch, wait=False)
+        while self._passed_on < stop.asked:
+            self._passed_on += 1
+            self._connected.run(cluster_worker.ask_to_stop, self._batch, on_error="ignore")
 
     def _survey(self) -> None:
         """See that every worker can do what will be asked of it. Raises SettingsError."""
@@ -252,7 +263,7 @@ class _UnderWay:
     def __init__(self, progress: Progress) -> None:
         self.tasks: dict[Future[Any], SlideTask] = {}
         self._progress = progress
-        self._begun: set[int] = set()
+        self.times_begun: Counter[int] = Counter()
 
     def hear(self, message: dict[str, Any] | Future[Any]) -> tuple[Future[Any], SlideTask] | None:
         """Pass an event on to whoever watches; the slide that ended, where the message is its future."""
@@ -268,11 +279,11 @@ class _UnderWay:
         elif task is not None and message["say"] == "progress":
             self._progress.patches_done(task, message["done"], message["total"])
         elif task is not None:
-            if task.number in self._begun:
+            if self.times_begun[task.number]:
                 self._progress.note(
                     f"{task.sample_id}: its worker has gone; begun again on {message['worker']}"
                 )
-            self._begun.add(task.number)
+            self.times_begun[task.number] += 1
             self._progress.slide_started(task)
         return None
 
