@@ -131,6 +131,8 @@ class ClusterEngine:
                 if stop.forced and self._passed_on > 1:
                     raise Interrupted("stopped at once; the bands under way are lost") from None
             else:
+                if isinstance(message, dict) and message["say"] == "started":
+                    self._passed_on = 0  # a worker that was started anew has not been asked to stop
                 if (ended := under_way.hear(message)) is not None:
                     future, task = ended
                     outcome = self._outcome(future, task, under_way.times_begun[task.number])
@@ -211,9 +213,9 @@ class ClusterEngine:
         """Ask the workers to stop as often as the batch was asked."""
         from wsi_cam.batch import cluster_worker
 
-        while self._passed_on < stop.asked:
-            self._passed_on += 1
-            self._connected.run(cluster_worker.ask_to_stop, self._batch, on_error="ignore")
+        if self._passed_on < stop.asked:
+            self._passed_on = stop.asked
+            self._connected.run(cluster_worker.ask_to_stop, self._batch, stop.asked, on_error="ignore")
 
     def _survey(self) -> None:
         """See that every worker can do what will be asked of it. Raises SettingsError."""

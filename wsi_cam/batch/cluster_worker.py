@@ -89,10 +89,11 @@ def run_slide(
         engines.give_back(engine)
 
 
-def ask_to_stop(batch: str) -> None:
-    """Once: after the band under way; twice: at once."""
+def ask_to_stop(batch: str, times: int) -> None:
+    """Once: after the band under way; twice: at once. Says how often in all, so it can be said again."""
     if batch in _BATCHES:
-        _BATCHES[batch].stop.ask()
+        while _BATCHES[batch].stop.asked < times:
+            _BATCHES[batch].stop.ask()
 
 
 def forget(batch: str) -> None:

@@ -70,6 +70,7 @@ class LocalWorkers:
             "env": env,
             "local_directory": self._scratch.name,
             "silence_logs": logging.CRITICAL,
+            "preload": ["wsi_cam.batch.ignore_interrupts"],
             "host": _HOST,
             "dashboard": False,
             "dashboard_address": f"{_HOST}:0",
