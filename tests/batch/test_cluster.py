@@ -121,6 +121,24 @@ def test_a_scheduler_that_runs_elsewhere_is_used_and_left_as_it_was(
         wait_for("the model is let go of", lambda: not slide_processes(worker))
 
 
+def test_a_scheduler_that_goes_is_said_in_a_line(slides: Path, bundle: Path, tmp_path: Path) -> None:
+    where = ("--scheduler-file", str(tmp_path / "scheduler.json"))
+    output = tmp_path / "out"
+    with (
+        dask("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", *where) as scheduler,
+        dask("worker", *where, "--nthreads", "1", "--local-directory", str(tmp_path / "scratch")),
+    ):
+        wait_for("the scheduler's file", Path(where[1]).is_file)
+        with started([*command(slides, bundle=bundle, output=output), "--cluster", where[1]]) as run:
+            wait_for("a slide under way", lambda: list((output / "slides").glob(".*.partial")))
+            scheduler.kill()
+            _, err = run.communicate(timeout=300)
+    assert run.returncode == 2
+    (line,) = [line for line in err.splitlines() if line.startswith("wsi-cam: ")]
+    assert "the scheduler has gone" in line
+    assert "Traceback" not in err
+
+
 def engine(where: str, tmp_path: Path) -> ClusterEngine:
     return ClusterEngine(BatchSetup(tmp_path, RunSettings()), where)
 

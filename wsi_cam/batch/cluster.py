@@ -11,13 +11,13 @@ import json
 import logging
 import queue
 import uuid
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsi_cam.batch.task import BatchSetup, Progress, SlideOutcome, SlideTask, Stop
+from wsi_cam.batch.under_way import UnderWay
 from wsi_cam.errors import Interrupted, OutputError, SettingsError, WsiCamError, one_line
 from wsi_cam.result_identity import ModelFacts
 
@@ -116,7 +116,7 @@ class ClusterEngine:
     ) -> Iterator[tuple[SlideTask, SlideOutcome]]:
         """As :meth:`Engine.run`; outcomes come in the order in which slides end."""
         self._check_folder()
-        source, under_way = iter(tasks), _UnderWay(progress)
+        source, under_way = iter(tasks), UnderWay(progress)
         while True:
             while not stop.requested and len(under_way.tasks) < self._places():
                 task = next(source, None)
@@ -257,37 +257,6 @@ class ClusterEngine:
         cluster = LocalWorkers(worker_count(self._where), self._setup.settings.device)
         self._closing.append(cluster)
         return cluster.start()
-
-
-class _UnderWay:
-    """The slides that the cluster has, and what is heard of them."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.tasks: dict[Future[Any], SlideTask] = {}
-        self._progress = progress
-        self.times_begun: Counter[int] = Counter()
-
-    def hear(self, message: dict[str, Any] | Future[Any]) -> tuple[Future[Any], SlideTask] | None:
-        """Pass an event on to whoever watches; the slide that ended, where the message is its future."""
-        if not isinstance(message, dict):
-            task = self.tasks.pop(message, None)
-            return None if task is None else (message, task)
-        tasks = {task.number: task for task in self.tasks.values()}
-        task = tasks.get(message.get("number", 0))
-        if message["say"] == "log":
-            logging.getLogger(message["name"]).log(message["level"], "%s", message["text"])
-        elif message["say"] == "note":
-            self._progress.note(message["text"])
-        elif task is not None and message["say"] == "progress":
-            self._progress.patches_done(task, message["done"], message["total"])
-        elif task is not None:
-            if self.times_begun[task.number]:
-                self._progress.note(
-                    f"{task.sample_id}: its worker has gone; begun again on {message['worker']}"
-                )
-            self.times_begun[task.number] += 1
-            self._progress.slide_started(task)
-        return None
 
 
 class _QuietDask:
