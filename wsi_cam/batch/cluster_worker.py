@@ -35,13 +35,13 @@ class _Engines:
 
     def take(self) -> IsolatedEngine:
         with self._lock:
-            if self._timer is not None:
-                self._timer.cancel()
+            self._stop_clock()
             return self._idle.pop() if self._idle else IsolatedEngine(self._setup)
 
     def give_back(self, engine: IsolatedEngine) -> None:
         with self._lock:
             self._idle.append(engine)
+            self._stop_clock()
             self._timer = threading.Timer(_IDLE_S, self.close_idle)
             self._timer.daemon = True
             self._timer.start()
@@ -54,10 +54,13 @@ class _Engines:
 
     def close(self) -> None:
         with self._lock:
-            if self._timer is not None:
-                self._timer.cancel()
+            self._stop_clock()
         self.close_idle()
         logging.getLogger("wsi_cam").removeHandler(self._logs)
+
+    def _stop_clock(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 _BATCHES: dict[str, _Engines] = {}
