@@ -173,22 +173,19 @@ def check_path(path: Path) -> None:
     """The plain mistakes, each in its own words: raises SlideError for what is no file that can be read."""
     try:
         status = path.stat()
-        is_folder, size = stat.S_ISDIR(status.st_mode), status.st_size
-        if not (is_folder or stat.S_ISREG(status.st_mode)):
-            # Looked at before it is opened: opening a pipe waits for somebody who writes into it.
-            raise SlideError(f"{path}: this is no ordinary file but a pipe or a device; name a slide's file")
-        if not is_folder:
+        is_folder, is_file = stat.S_ISDIR(status.st_mode), stat.S_ISREG(status.st_mode)
+        if is_file:  # opening a pipe would wait for somebody who writes into it
             with path.open("rb"):
                 pass
     except FileNotFoundError as error:
         raise SlideError(f"{path}: there is no such file; check the path") from error
-    except SlideError:
-        raise
     except OSError as error:
         raise SlideError(
             f"{path}: cannot be read ({error.strerror or error}); check its permissions"
         ) from error
-    if not is_folder and size == 0:
+    if not (is_folder or is_file):
+        raise SlideError(f"{path}: this is no ordinary file but a pipe or a device; name a slide's file")
+    if is_file and status.st_size == 0:
         raise SlideError(f"{path}: the file is empty; copy it again from its source")
 
 
