@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -253,3 +255,12 @@ def test_a_save_that_fails_leaves_nothing_behind(
     with pytest.raises(OutputError, match="No space left on device"):
         save_bundle(tmp_path / "model", network, model_card())
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_loading_leaves_the_compiler_of_torch_alone(bundle: Path) -> None:
+    """Its import takes two seconds, which every command would wait for."""
+    program = "import sys, wsi_cam; wsi_cam.load_classifier(sys.argv[1], 'cpu'); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(bundle)], capture_output=True, text=True, check=True
+    )
+    assert "torch._dynamo" not in done.stdout.split()

@@ -88,7 +88,8 @@ def build_resnet50(n_classes: int, stride_in: StrideIn = "conv2") -> nn.Module:
         raise ValueError(f"stride_in is {stride_in!r}; it must be one of {STRIDE_VARIANTS}")
     network = ResNet50(n_classes, stride_in)
     for module in network.modules():
-        if isinstance(module, nn.Conv2d):
+        # On the meta device there is nothing to fill, and the attempt would import torch's compiler: 2 s.
+        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return network
 
