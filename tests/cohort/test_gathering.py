@@ -220,7 +220,7 @@ def test_labels_of_a_file_go_before_those_of_the_manifest(tmp_path: Path) -> Non
     assert any("nobody" in remark for remark in cohort.remarks)
     with pytest.raises(SettingsError, match="nobody"):
         gather_cohort(run, labels={"nobody": "0"})
-    with pytest.raises(SettingsError, match="grade 2"):
+    with pytest.raises(SettingsError, match="s00, label 'grade 2'"):
         gather_cohort(run, score_threshold="auto", labels={"s00": "grade 2"})
     with pytest.raises(DataError, match="at least two"):
         gather_cohort(run, score_threshold="auto", labels={f"s{n:02}": "0" for n in range(12)})

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from wsi_cam.cohort.labels import is_positive, label_of, read_labels
+from wsi_cam.cohort.labels import assign_to_slides, is_positive, read_labels
 from wsi_cam.errors import SettingsError
 
 
@@ -23,7 +23,13 @@ def test_labels_are_read_by_any_name_of_the_column(tmp_path: Path, column: str) 
 
 @pytest.mark.parametrize("name", ["node_1", "/data/node_1.ome.tif", "node_1.ome.tif", "node_1.ome"])
 def test_a_slide_is_found_by_its_id_its_path_and_its_file_name(name: str) -> None:
-    assert label_of({name: "1"}, "node_1", "/data/node_1.ome.tif") == "1"
+    assert assign_to_slides([("node_1", "/data/node_1.ome.tif")], {name: "1"}) == ({"node_1": "1"}, [])
+
+
+def test_a_name_that_two_slides_share_is_that_of_the_one_whose_id_it_is_or_of_neither() -> None:
+    slides = [("node", "/p1/node.svs"), ("node-p2", "/p2/node.svs")]
+    assert assign_to_slides(slides, {"node": "1"}) == ({"node": "1"}, [])
+    assert assign_to_slides(slides, {"node.svs": "1", "node-p2": "0"}) == ({"node-p2": "0"}, ["node.svs"])
 
 
 @pytest.mark.parametrize(
@@ -47,3 +53,15 @@ def test_words_for_yes_and_no_are_known_and_others_are_asked_about() -> None:
     assert not any(is_positive(word, "tumour") for word in ("0", "no", "Normal", "benign"))
     with pytest.raises(SettingsError, match="grade 2"):
         is_positive("grade 2", "tumour")
+
+
+def test_words_of_disease_speak_for_a_class_only_where_it_is_that() -> None:
+    assert not is_positive("tumour", "normal", ("normal", "tumour"))
+    assert not is_positive("ITC", "normal", ("normal", "tumour"))
+    assert is_positive("normal", "normal", ("normal", "tumour"))
+    assert is_positive("cancer", "class_1", ("class_0", "class_1"))
+    assert not is_positive("malignant", "stroma", ("benign", "malignant", "stroma"))
+    assert is_positive("cancer", "malignant", ("benign", "malignant", "stroma"))
+    for word, name in (("cancer", "stroma"), ("normal", "stroma"), ("normal", "benign")):
+        with pytest.raises(SettingsError, match=f"that {name} is there"):
+            is_positive(word, name, ("benign", "malignant", "stroma"))

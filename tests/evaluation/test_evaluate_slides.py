@@ -237,3 +237,30 @@ def test_what_cannot_be_measured_is_said(cohort: tuple[RunFolder, Path], tmp_pat
     with pytest.raises(DataError, match=r"s2\.geojson: class 'Mitosis' is unknown"):
         call(run, truth)
     assert call(run, truth, "--other-name", "mitosis") == 0
+
+
+def test_slides_of_two_models_are_remarked_and_a_class_that_one_lacks_is_an_error(
+    cohort: tuple[RunFolder, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, truth = cohort
+    record_path = run.slide("s5").slide_json
+    record = json.loads(record_path.read_text())
+    record["model"] |= {"name": "another", "bundle_hash": "0123456789"}
+    record_path.write_text(json.dumps(record))
+    call(run, truth)
+    assert "another 01234567 (1 of 8)" in capsys.readouterr().out
+    assert "another" in figures_of(run)["remarks"][0]
+    store = run.slide("s5").probability_zarr / ".zattrs"
+    store.write_text(store.read_text().replace('"tumour"', '"stroma"'))
+    with pytest.raises(SettingsError, match="the model of s5 knows normal, stroma"):
+        call(run, truth)
+
+
+def test_overlap_with_a_target_that_is_nowhere_is_undefined(tmp_path: Path) -> None:
+    run, truth = RunFolder(tmp_path / "out"), tmp_path / "truth"
+    truth.mkdir()
+    for name in ("a", "b"):
+        finished_slide(run, name, noise(1), stride_cells=3)
+        geojson(truth / f"{name}.geojson")
+    call(run, truth)
+    assert figures_of(run)["sections"]["pixels"]["figures"]["dice at 0.5"] == [None, None, None]

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from shapely import MultiPolygon
 
+from wsi_cam.cohort.labels import assign_to_slides
 from wsi_cam.errors import DataError, WsiCamError
 from wsi_cam.evaluation.truth import DrawnTruth, MaskTruth, TruthClasses, read_mask, read_truth
-from wsi_cam.evaluation.truth_files import SlideTruth, assign_truth, find_truth
+from wsi_cam.evaluation.truth_files import SlideTruth, find_truth
 from wsi_cam.geometry import Affine, Box, Mpp, Size
 
 MPP = Mpp(0.972, 0.972)
@@ -221,7 +222,7 @@ def test_truth_is_found_by_sample_id_and_by_file_name(tmp_path: Path) -> None:
         ("d-2", "/2/d.svs"),
         ("e", "/e.svs"),
     ]
-    assigned, left = assign_truth(slides, truth)
+    assigned, left = assign_to_slides(slides, truth)
     assert set(assigned) == {"a-one", "b", "e"}
     assert left == ["c.x", "d"]  # no slide, and two slides of that name
 

@@ -124,11 +124,13 @@ def _said(cohort: Cohort) -> str:
     """The outcome in a few words."""
     measured, positive = cohort.measured, sum(slide.positive is True for slide in cohort.slides)
     text = f"{len(measured)} of {len(cohort.slides)} slides measured at a threshold of {cohort.threshold:.3g}"
-    text += f"; the score of {positive} reaches {cohort.score_threshold:.3g}"
-    if cohort.choice:
+    if cohort.choice is None:
+        text += f"; the score of {positive} reaches {cohort.score_threshold:.3g}"
+    else:
         text += (
-            f" ({cohort.choice.rule}; on slides it was not chosen on: "
-            f"sensitivity {cohort.choice.sensitivity:.2f}, specificity {cohort.choice.specificity:.2f})"
+            f"; the threshold of new slides' scores is {cohort.score_threshold:.3g} ({cohort.choice.rule}); "
+            f"{positive} positive, each labelled one called by a threshold chosen without it (sensitivity "
+            f"{cohort.choice.sensitivity:.2f}, specificity {cohort.choice.specificity:.2f})"
         )
     if cohort.without_numbers:
         text += f"; {len(cohort.without_numbers)} without numbers, the table says why"

@@ -121,8 +121,8 @@ def table_of(cohort: EvaluatedCohort, figures: CohortFigures) -> Iterable[str]:
             yield f"  ({section.note})"
     if any(m.low == m.high in (0, 1) for section in figures.sections for m in section.measures.values()):
         yield "note: an interval without width is no certainty; resamples hold only what these slides hold"
-    if figures.warning:
-        yield f"note: {figures.warning}"
+    for remark in filter(None, (figures.warning, *cohort.remarks)):
+        yield f"note: {remark}"
     for slide in cohort.slides:
         if slide.score is None:
             how = "counted as missed" if slide.positive else "left out, it has no target"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from wsi_cam.cohort.labels import is_positive, label_of, slide_names
+from wsi_cam.cohort.labels import assign_to_slides, is_positive
 from wsi_cam.cohort.presets import Preset
 from wsi_cam.cohort.slide_numbers import ClassNumbers, SlideNumbers, slide_numbers
 from wsi_cam.errors import OutputError, SettingsError, WsiCamError, one_line
@@ -114,7 +114,9 @@ def gather_cohort(
     ids = sorted(filter(is_slide_name, {*rows, *done}))
     if not ids:
         raise OutputError(f"{run.path}: no slide has been run yet; begin with wsi-cam run")
-    slides = [_found(run, each, rows.get(each), each in done, labels or {}, class_name) for each in ids]
+    slides = [_found(run, each, rows.get(each), each in done, class_name) for each in ids]
+    said, without_slide = assign_to_slides([(s.sample_id, s.image_path) for s in slides], labels or {})
+    slides = [replace(each, label=said.get(each.sample_id, each.label)) for each in slides]
     choice = _chosen(slides) if score_threshold == "auto" else None
     of_scores = threshold if score_threshold is None else score_threshold
     called_at = choice.threshold if choice else float(of_scores)
@@ -127,7 +129,10 @@ def gather_cohort(
         labelled = (slide.sample_id for slide in _labelled(slides))
         judged = dict(zip(labelled, choice.out_of_fold.tolist(), strict=True))
         measured = [replace(each, score_threshold=judged.get(each.sample_id, called_at)) for each in measured]
-    remarks = [*differences_within(measured), *_labels_without_slide(labels or {}, slides)]
+    remarks = [
+        *differences_within([each.record for each in measured if each.numbers]),
+        *_labels_without_slide(without_slide, labels or {}, ids),
+    ]
     remarks += [
         f"{run.process_list.name}: {each!r} is no name of a slide" for each in rows if each not in ids
     ]
@@ -146,9 +151,9 @@ def ranked(slides: Iterable[SlideSummary]) -> tuple[SlideSummary, ...]:
     )
 
 
-def differences_within(slides: Sequence[SlideSummary]) -> list[str]:
-    """In what the slides' runs differ that makes their numbers unlike, in words."""
-    made = [_made_with(slide.record) for slide in slides if slide.numbers is not None]
+def differences_within(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """In what the runs of slides differ that makes their numbers unlike, in words."""
+    made = [_made_with(record) for record in records]
     said = []
     for name in made[0] if made else ():
         counts = Counter(facts[name] for facts in made)
@@ -160,12 +165,14 @@ def differences_within(slides: Sequence[SlideSummary]) -> list[str]:
 
 def _made_with(record: Mapping[str, Any]) -> dict[str, str]:
     """What of a slide's record has to be equal for its numbers to compare."""
-    model, effective = record["model"], record["settings"]["effective"]
+    model, used = record.get("model", {}), record.get("settings", {})
+    effective, requested = used.get("effective", {}), used.get("requested", {})
     settings = ("overlap", "target_layer", "method", "min_tissue")
     return {
         "model": f"{model.get('name', '')} {model.get('bundle_hash', '')[:8]}".strip(),
         "class": str(record["score"]["class"]),
         **{name: str(effective.get(name)) for name in settings},
+        "heatmap_mpp": str(requested.get("heatmap_mpp")),
     }
 
 
@@ -174,13 +181,13 @@ def _found(
     sample_id: str,
     row: ProcessRow | None,
     is_done: bool,
-    labels: Mapping[str, str],
     class_name: str | None,
 ) -> SlideSummary:
-    """A slide with its record, where it has one that can be read, and not yet with its numbers."""
+    """A slide with its record, where it has one that can be read, and not yet with its numbers; its label is
+    the manifest's.
+    """
     row = row or ProcessRow(sample_id, "", "done")
-    label = label_of(labels, sample_id, row.image_path) or row.label
-    slide = SlideSummary(sample_id, row.status, row.error, row.image_path, row.patient_id, label)
+    slide = SlideSummary(sample_id, row.status, row.error, row.image_path, row.patient_id, row.label)
     if not is_done:
         if row.status == "done":
             return replace(slide, status="failed", reason="its folder is gone from slides/; run it again")
@@ -197,13 +204,11 @@ def _found(
     if target_class not in known:
         raise SettingsError(f"class {target_class!r}: the model of {sample_id} knows {', '.join(known)}")
     older = f"the last run failed ({row.error}); these are older results" if row.status == "failed" else ""
-    path = row.image_path or str(record["slide"]["path"])
     return replace(
         slide,
         status="done",
         reason=older,
-        image_path=path,
-        label=label_of(labels, sample_id, path) or row.label,
+        image_path=row.image_path or str(record["slide"]["path"]),
         target_class=target_class,
         record=record,
     )
@@ -241,22 +246,25 @@ def _chosen(slides: Iterable[SlideSummary]) -> ThresholdChoice:
 
     labelled = _labelled(slides)
     scores = [float(s.record["score"]["of_each_class"][s.target_class]) for s in labelled]
-    positive = [is_positive(s.label, s.target_class) for s in labelled]
+    positive = [_says_yes(slide) for slide in labelled]
     patients = [s.patient_id for s in labelled]
     return choose_threshold(
         np.array(scores, np.float64), np.array(positive, np.bool_), groups=patients if all(patients) else None
     )
 
 
-def _labels_without_slide(labels: Mapping[str, str], slides: Sequence[SlideSummary]) -> list[str]:
+def _says_yes(slide: SlideSummary) -> bool:
+    try:
+        return is_positive(slide.label, slide.target_class, slide.record["score"]["of_each_class"])
+    except SettingsError as error:
+        raise SettingsError(f"{slide.sample_id}, {error}") from error
+
+
+def _labels_without_slide(unused: Sequence[str], labels: Mapping[str, str], ids: Sequence[str]) -> list[str]:
     """Labels that belong to no slide are more often a wrong name than a slide left out: say so."""
-    used = {name for slide in slides for name in slide_names(slide.sample_id, slide.image_path)}
-    unused = sorted(set(labels) - used)
     if not unused:
         return []
     if len(unused) == len(labels):
-        raise SettingsError(
-            f"no label belongs to a slide: {unused[0]!r} is none of {slides[0].sample_id!r} ..."
-        )
+        raise SettingsError(f"no label belongs to a slide: {unused[0]!r} is none of {ids[0]!r} ...")
     some = ", ".join(unused[:5]) + (" ..." if len(unused) > 5 else "")
-    return [f"{len(unused)} labels belong to no slide here: {some}"]
+    return [f"{len(unused)} labels belong to no slide here, or to several: {some}"]

@@ -14,11 +14,13 @@ from pathlib import Path
 import numpy as np
 from shapely import MultiPolygon
 
+from wsi_cam.cohort.gathering import differences_within
+from wsi_cam.cohort.labels import assign_to_slides
 from wsi_cam.errors import DataError, OutputError, SettingsError, WsiCamError, one_line
 from wsi_cam.evaluation.lesions import Hits, find_lesions
 from wsi_cam.evaluation.slide_measures import MeasuringSettings, SlideMeasures, measure_slide
 from wsi_cam.evaluation.truth import DrawnTruth, Truth, TruthClasses, read_truth
-from wsi_cam.evaluation.truth_files import SlideTruth, assign_truth, find_truth
+from wsi_cam.evaluation.truth_files import SlideTruth, find_truth
 from wsi_cam.export.source import ExportSource, export_source, finished_samples
 from wsi_cam.geometry import Mpp, Size
 from wsi_cam.process_list import read_process_list
@@ -65,6 +67,8 @@ class EvaluatedCohort:
     units: str
     """``slides`` or ``patients``."""
     settings: MeasuringSettings
+    remarks: tuple[str, ...] = ()
+    """What a reader of the figures should know: in what the slides were made differently."""
 
 
 def evaluate_cohort(
@@ -77,7 +81,8 @@ def evaluate_cohort(
     """Measure every slide of a run whose truth is known.
 
     ``class_name`` is the target (None: the class that the run looked for). Raises DataError for truth that
-    cannot be used, SettingsError for an unknown class, OutputError where nothing is finished.
+    cannot be used, SettingsError for a class that the model of a slide does not know, OutputError where
+    nothing is finished.
     """
     rows = read_process_list(run.process_list)
     sources = _readable_sources(run)
@@ -85,7 +90,7 @@ def evaluate_cohort(
     asked = _asked(first, class_name, truth, settings or MeasuringSettings())
     images = {name: str(source.slide_path) for name, source in sources.items()}
     images |= {name: row.image_path for name, row in rows.items()}
-    known, left = assign_truth(images.items(), find_truth(truth.path, asked.classes))
+    known, left = assign_to_slides(images.items(), find_truth(truth.path, asked.classes))
     if not known:
         raise DataError(
             f"{truth.path}: no truth here is named after a slide of {run.path}, as {first.sample_id}"
@@ -105,6 +110,7 @@ def evaluate_cohort(
         truth_without_slide=tuple(left),
         units="patients" if patients else "slides",
         settings=asked.settings,
+        remarks=tuple(differences_within(sources[name].record for name in known if name in sources)),
     )
 
 
@@ -123,11 +129,18 @@ def _asked(
     source: ExportSource, class_name: str | None, truth: TruthSettings, settings: MeasuringSettings
 ) -> _Asked:
     target = class_name or str(source.record["score"]["class"])
-    if target not in source.class_names:
-        raise SettingsError(f"class {target!r}: the model knows {', '.join(source.class_names)}")
+    _demand_class(source, target)
     others = tuple(name for name in source.class_names if name != target)
     classes = TruthClasses((target, *truth.target_names), (*others, *truth.other_names), truth.hole_names)
     return _Asked(target, classes, settings, source.mpp)
+
+
+def _demand_class(source: ExportSource, name: str) -> None:
+    if name not in source.class_names:
+        raise SettingsError(
+            f"class {name!r}: the model of {source.sample_id} knows {', '.join(source.class_names)}; "
+            "choose a --class, and truth of the slides of one model"
+        )
 
 
 def _readable_sources(run: RunFolder) -> dict[str, ExportSource]:
@@ -153,11 +166,12 @@ def _evaluate(run: RunFolder, name: str, said: SlideTruth, asked: _Asked, error:
         return _failed(name, said, asked, error or "no result yet")
     try:
         source = export_source(run, name)
+        _demand_class(source, asked.class_name)
         score = float(source.record["score"]["of_each_class"][asked.class_name])
         truth = _truth_of(source, said, asked.classes)
         measures = None if truth is None else measure_slide(source, truth, asked.class_name, asked.settings)
-    except DataError:
-        raise  # the truth is at fault, and its author can mend it
+    except (DataError, SettingsError):
+        raise  # the truth or the question is at fault, and who asks can mend it
     except (WsiCamError, KeyError, TypeError, ValueError) as cause:
         return _failed(name, said, asked, f"damaged result: {one_line(cause)}")
     positive = bool(said.label) if truth is None else _holds_target(name, said, truth)

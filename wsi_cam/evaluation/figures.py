@@ -228,10 +228,11 @@ def _share(right: NDArray[np.bool_], of: NDArray[np.bool_], drawn: NDArray[np.in
 
 
 def _dice(overlap: NDArray[np.float64]) -> NDArray[np.float64]:
-    right, wrong, missed = np.moveaxis(overlap, -1, 0)
-    return np.asarray(2 * right / np.maximum(2 * right + wrong + missed, 1e-300))
+    iou = _iou(overlap)
+    return 2 * iou / (1 + iou)
 
 
 def _iou(overlap: NDArray[np.float64]) -> NDArray[np.float64]:
+    """NaN where there is no target, of which nothing can be found."""
     right, wrong, missed = np.moveaxis(overlap, -1, 0)
-    return np.asarray(right / np.maximum(right + wrong + missed, 1e-300))
+    return np.where(right + missed > 0, right / np.maximum(right + wrong + missed, 1), np.nan)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from wsi_cam.cohort.labels import is_positive, read_labels, slide_names
+from wsi_cam.cohort.labels import is_positive, read_labels
 from wsi_cam.errors import DataError, SettingsError
 from wsi_cam.evaluation.truth import MASK_SUFFIXES, TruthClasses
 
@@ -43,29 +42,6 @@ def find_truth(path: Path, classes: TruthClasses) -> dict[str, SlideTruth]:
     return {name: SlideTruth(labels.get(name), files.get(name)) for name in sorted(files | labels)}
 
 
-def assign_truth(
-    slides: Iterable[tuple[str, str]], truth: dict[str, SlideTruth]
-) -> tuple[dict[str, SlideTruth], list[str]]:
-    """Truth by sample id, for slides given as (sample id, image path), and names of truth that no slide has.
-
-    A name is a sample id before it is a file's name; a file's name that two slides share belongs to neither.
-    """
-    slides = list(slides)
-    owners_of: dict[str, list[str]] = {}
-    for sample_id, image_path in slides:
-        for name in set(slide_names(sample_id, image_path)):
-            owners_of.setdefault(name, []).append(sample_id)
-    assigned, left = {}, []
-    ids = {sample_id for sample_id, _ in slides}
-    for name in sorted(truth, key=lambda name: name not in ids):
-        owners = [name] if name in ids else owners_of.get(name, [])
-        if len(owners) == 1 and owners[0] not in assigned:
-            assigned[owners[0]] = truth[name]
-        else:
-            left.append(name)
-    return assigned, sorted(left)
-
-
 def _annotation_files(folder: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for file in sorted(folder.iterdir()):
@@ -83,11 +59,18 @@ def _annotation_files(folder: Path) -> dict[str, Path]:
 
 def _labels(path: Path, classes: TruthClasses) -> dict[str, bool]:
     try:
-        return {name: _label(text, classes) for name, text in read_labels(path).items()}
+        labels = read_labels(path)
     except SettingsError as error:
-        raise DataError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from error
+        raise DataError(str(error)) from error
+    said = {}
+    for name, text in labels.items():
+        try:
+            said[name] = _label(text, classes)
+        except SettingsError as error:
+            raise DataError(f"{path}: {name}, {error}") from error
+    return said
 
 
 def _label(text: str, classes: TruthClasses) -> bool:
     said = classes.known(text)
-    return is_positive(text, classes.target[0]) if said is None else said
+    return is_positive(text, classes.target[0], classes.others) if said is None else said

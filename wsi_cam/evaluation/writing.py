@@ -43,6 +43,7 @@ def figures_as_dict(cohort: EvaluatedCohort, figures: CohortFigures) -> dict[str
         "class": cohort.class_name,
         "resampled": cohort.units,
         "warning": figures.warning,
+        "remarks": list(cohort.remarks),
         "settings": {
             "pixel_threshold": cohort.settings.threshold,
             "detection_window_um": cohort.settings.nms_um,

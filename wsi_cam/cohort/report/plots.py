@@ -78,12 +78,11 @@ def draw(cohort: Cohort) -> Plots | None:
 
 def kind_of(slide: SlideSummary) -> str:
     """What the label says of the target class."""
+    if not slide.label:
+        return "unknown"
+    others = slide.numbers.classes if slide.numbers else ()
     try:
-        return (
-            ("negative", "positive")[is_positive(slide.label, slide.target_class)]
-            if slide.label
-            else "unknown"
-        )
+        return "positive" if is_positive(slide.label, slide.target_class, others) else "negative"
     except SettingsError:
         return "unknown"  # a label of another kind, such as a grade
 
