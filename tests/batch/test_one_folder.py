@@ -6,12 +6,15 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 
 from tests.batch.conftest import command, small_slide, started
 from wsi_cam import RunSettings
 from wsi_cam.batch import plan_batch, run_batch
+from wsi_cam.batch.locks import try_slide_lock
+from wsi_cam.batch.task import Silent, SlideOutcome, SlideTask, Stop
 from wsi_cam.process_list import read_process_list
 
 
@@ -115,3 +118,73 @@ def test_a_lost_process_list_is_made_again_and_no_result_changes_hands(
     assert rows["s"].patches == before.patches
     record = json.loads((output / "slides" / "s" / "slide.json").read_text())
     assert record["slide"]["path"] == str(slide)
+
+
+def hidden(output: Path) -> list[str]:
+    return sorted(path.name for path in (output / "slides").glob(".*"))
+
+
+def test_what_a_killed_update_left_beside_a_result_goes_with_the_next_run(
+    slide: Path, output: Path, settings: RunSettings
+) -> None:
+    run_batch([slide], output, settings, in_process=True)
+    results, other = output / "slides", replace(settings, overlap=0.5)
+
+    def killed_while_it_grew() -> None:
+        (results / ".s.partial").mkdir()
+        (results / ".s.partial" / "journal").write_bytes(b"begun")
+        copytree(results / "s", results / ".s.replaced")
+
+    # Stale: the journal is that of the update, which may be asked for again.
+    killed_while_it_grew()
+    assert run_batch([slide], output, other, in_process=True).counts == {"stale": 1}
+    assert hidden(output) == [".s.partial"]
+    # Done: it is of no use. Not while another run has the slide, though.
+    lock = try_slide_lock(output, "s")
+    assert lock is not None
+    run_batch([slide], output, settings, in_process=True)
+    assert hidden(output) == [".s.partial"]
+    lock.release()
+    assert run_batch([slide], output, settings, in_process=True).counts == {"skipped": 1}
+    assert hidden(output) == []
+    # Killed between the last file and the renaming: the update is taken as it is.
+    run_batch([slide], output.with_name("other"), other, in_process=True)
+    output.with_name("other").joinpath("slides", "s").rename(results / ".s.partial")
+    assert run_batch([slide], output, other, in_process=True).counts == {"skipped": 1}
+    assert hidden(output) == []
+    assert kind_and_note(slide, output, other) == ("done", "")
+
+
+def test_what_was_begun_of_a_slide_that_is_gone_goes_too(
+    slide: Path, output: Path, settings: RunSettings
+) -> None:
+    manifest = slide.with_name("slides.csv")
+    manifest.write_text("image_path\ns.svs\n")
+    (output / "slides" / ".s.partial").mkdir(parents=True)
+    (output / "slides" / ".s.partial" / "journal").write_bytes(b"begun")
+    slide.unlink()
+    result = run_batch([manifest], output, settings, in_process=True)
+    assert "there is no such file" in result.outcomes[0].row.error
+    assert hidden(output) == []
+
+
+class Stopping(Silent):
+    """Asks to stop at the first slide that was done before."""
+
+    def __init__(self, stop: Stop) -> None:
+        self.stop = stop
+
+    def slide_ended(self, task: SlideTask, outcome: SlideOutcome) -> None:
+        self.stop.ask()
+
+
+def test_a_run_is_stopped_among_thousands_that_are_done_already(
+    slide: Path, output: Path, settings: RunSettings
+) -> None:
+    slides = [slide, small_slide(slide.with_name("t.svs"), side=130)]
+    assert run_batch(slides, output, settings, in_process=True).all_done
+    stop = Stop()
+    result = run_batch(slides, output, settings, in_process=True, progress=Stopping(stop), stop=stop)
+    assert result.counts == {"skipped": 1}
+    assert result.interrupted == "stopped between two slides"
+    assert not result.all_done

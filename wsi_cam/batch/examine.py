@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from wsi_cam.batch.locks import try_slide_lock
 from wsi_cam.batch.task import Redo, SlideOutcome, SlideTask
 from wsi_cam.errors import SettingsError, SlideError, one_line
 from wsi_cam.process_list import ProcessRow
@@ -72,6 +73,29 @@ def examine(
     return SlideState(
         "done", _lacking(folder, task, record, set(settings.export) - exported), patches, unread
     )
+
+
+def settled(
+    folder: RunFolder, task: SlideTask, model: ModelFacts, settings: RunSettings, state: SlideState
+) -> SlideState:
+    """The state of a slide with a result, once what a killed run left beside that is brought to its end.
+
+    What had been begun is removed where the result is what is asked for. Beside a stale one it stays: the
+    run that was killed was about to replace it. Raises OutputError.
+    """
+    if not folder.has_leftovers(task.sample_id):
+        return state
+    lock = try_slide_lock(folder.path, task.sample_id)
+    if lock is None:  # no leftovers: somebody is at work on it
+        return state
+    try:
+        folder.settle(task.sample_id)
+        state = examine(folder, task, model, settings)
+        if state.kind == "done":
+            folder.discard_growing(task.sample_id)
+    finally:
+        lock.release()
+    return state
 
 
 def _lacking(folder: RunFolder, task: SlideTask, record: dict[str, Any], formats: set[str]) -> str:

@@ -129,24 +129,30 @@ class SlideDesk:
             self._folder.settle(task.sample_id)
             state = examine(self._folder, task, self.facts, self._setup.settings)
             if not state.is_wanted(self._setup.redo):
+                if state.kind == "done":
+                    self._folder.discard_growing(task.sample_id)
                 lock.release()
                 outcome = state.outcome(task)
                 return replace(outcome, note=outcome.note or "done already by another run")
+            prepared = self._prepared(task)
+        except BaseException:
+            lock.release()
+            raise
+        return _Begun(lock, prepared, time.perf_counter() - began)
+
+    def _prepared(self, task: SlideTask) -> PreparedSlide:
+        settings = task.settings(self._setup.settings)
+        # Whatever fails here, what an earlier run had begun of the slide goes as it does later on.
+        with self._folder.working_on(task.sample_id):
             check_path(task.path)
-            settings = task.settings(self._setup.settings)
-            identity = result_identity(slide_identity(task.path), self.facts, settings)
-            prepared = prepare_slide(
+            return prepare_slide(
                 task.path,
                 self._setup.output,
                 self._explainer,
                 settings,
                 sample_id=task.sample_id,
-                identity=identity,
+                identity=result_identity(slide_identity(task.path), self.facts, settings),
             )
-        except BaseException:
-            lock.release()
-            raise
-        return _Begun(lock, prepared, time.perf_counter() - began)
 
     def _failed(self, task: SlideTask, error: Exception, seconds: float) -> SlideOutcome:
         write_log(self._folder.log(task.sample_id), traceback.format_exc())

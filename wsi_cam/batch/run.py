@@ -156,10 +156,15 @@ def _run(
         progress.slide_ended(task, outcome)
 
     def wanted() -> Iterator[SlideTask]:
-        from wsi_cam.batch.examine import examine
+        from wsi_cam.batch.examine import examine, settled
 
         for task in tasks:
+            if stop.requested:
+                result.interrupted = "stopped between two slides"
+                return
             state = examine(folder, task, model, setup.settings, rows.get(task.sample_id))
+            if not state.is_wanted(setup.redo):
+                state = settled(folder, task, model, setup.settings, state)
             if state.is_wanted(setup.redo):
                 yield task
             else:
