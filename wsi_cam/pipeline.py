@@ -178,18 +178,14 @@ def explain_prepared(
     common = provenance(job, prepared.identity)
     with prepared, prepared.folder.publishing(prepared.sample_id) as building:
         heatmaps = SlideHeatmaps(job, building.probability_zarr, building.evidence_zarr, common)
+        said = progress or (lambda done, planned: None)
         ledger = look_at_patches(
-            job,
-            reading,
-            prepared.journal,
-            heatmaps,
-            watch,
-            progress or (lambda done, planned: None),
-            should_stop or (lambda: False),
+            job, reading, prepared.journal, heatmaps, watch, said, should_stop or (lambda: False)
         )
         record = slide_record(job, ledger, {RECORD_KEY: prepared.identity, **common})
         with watch.stage("export"):
-            write_outputs(job, ledger, record, building)
+            # Who waits for a sign of life hears of each format that is written.
+            write_outputs(job, ledger, record, building, lambda: said(len(job.plan), len(job.plan)))
         write_json(building.timing_json, _timing(prepared))
         write_json(building.slide_json, record)
     return SlideResult(

@@ -70,7 +70,7 @@ def test_a_run_that_is_asked_to_stop_says_where_and_goes_on_from_there(
     seen: list[int] = []
     result = explain_slide(slide, tmp_path, explainer, SETTINGS, progress=lambda done, n: seen.append(done))
     assert result.resumed_at == 12
-    assert seen == [0, 4, 8, 12, 16, 20, 24, 28, 30]
+    assert seen[:9] == [0, 4, 8, 12, 16, 20, 24, 28, 30]
     assert result_bytes(result.folder) == undisturbed
     assert [p.name for p in (tmp_path / "slides").iterdir()] == ["case"]
     timing = json.loads((result.folder / "timing.json").read_text())
@@ -329,3 +329,20 @@ def test_a_prepared_slide_that_is_not_wanted_leaves_nothing(
         assert prepared.n_patches == 30
     prepared.close()
     assert everything_below(tmp_path) == ["slides"]
+
+
+def test_each_format_that_is_written_is_a_sign_of_life(
+    tmp_path: Path, slide: Path, explainer: PatchExplainer
+) -> None:
+    def signs(*formats: str) -> list[int]:
+        heard: list[int] = []
+        own = replace(SETTINGS, export=("csv", *formats))
+        explain_slide(
+            slide, tmp_path / str(len(formats)), explainer, own, progress=lambda done, _: heard.append(done)
+        )
+        return heard
+
+    few, more = signs(), signs("qupath", "png")
+    assert few[:9] == [0, 4, 8, 12, 16, 20, 24, 28, 30]
+    assert set(few[9:]) == {30}, "the table, the pictures"
+    assert len(more) == len(few) + 2

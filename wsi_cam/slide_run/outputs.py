@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,21 @@ log = logging.getLogger(__name__)
 _PICTURE_PX = 1400
 
 
-def write_outputs(job: SlideJob, ledger: Ledger, record: dict[str, Any], folder: SlideFolder) -> None:
+def write_outputs(
+    job: SlideJob,
+    ledger: Ledger,
+    record: dict[str, Any],
+    folder: SlideFolder,
+    still_at_it: Callable[[], None],
+) -> None:
     """Write the table, the formats that were asked for, and the pictures of tissue and top patches.
 
     ``record`` is what ``slide.json`` will say; formats that cannot be made of this slide are entered
-    there as ``export_failures``. Raises OutputError or SlideError.
+    there as ``export_failures``. ``still_at_it`` is called before each step that may take long. Raises
+    OutputError or SlideError.
     """
     # The table is part of every result: what is exported later is made of it and the heatmaps.
+    still_at_it()
     table = ledger.table()
     write_patches_csv(folder.patches_csv, table)
     view = _view(job.slide, job.mpp, job.thumb)
@@ -45,6 +54,7 @@ def write_outputs(job: SlideJob, ledger: Ledger, record: dict[str, Any], folder:
     for name in job.settings.export:
         if name == "csv":
             continue  # written above
+        still_at_it()
         try:
             export(source, name, ExportOptions(class_name=job.target_class), force=True)
         except WsiCamError as error:
@@ -53,6 +63,7 @@ def write_outputs(job: SlideJob, ledger: Ledger, record: dict[str, Any], folder:
             # What was computed is not thrown away for a format that this slide cannot have.
             record["export_failures"][name] = str(error)
             log.warning("%s: no %s: %s", job.sample_id, name, error)
+    still_at_it()
     noun = "patch" if len(job.plan) == 1 else "patches"
     title = f"{job.sample_id}: {len(job.plan)} {noun}"
     write_png(folder.tissue_png, tissue_picture(view, job.tissue, job.plan, title=title))
