@@ -30,9 +30,33 @@ def test_a_folder_is_searched_in_a_fixed_order_and_nothing_is_taken_twice(tmp_pa
 
 def test_results_inside_the_folder_that_is_searched_are_no_slides(tmp_path: Path) -> None:
     slide = touch(tmp_path / "a.svs")
-    touch(tmp_path / "results" / "process_list.csv")
-    touch(tmp_path / "results" / "slides" / "a" / "heatmap.ome.tif")
+    for output in (tmp_path / "results", tmp_path):
+        touch(output / "process_list.csv")
+        touch(output / "slides" / "a" / "slide.json")
+        touch(output / "slides" / "a" / "heatmap.ome.tif")
+        touch(output / "slides" / ".b.partial" / "heatmap.ome.tif")
     assert [entry.path for entry in collect_inputs([tmp_path])] == [slide]
+    scan = touch(tmp_path / "b.tif")
+    assert [entry.path for entry in collect_inputs([tmp_path / "**" / "*.tif"])] == [scan]
+
+
+def test_a_slide_is_recognised_from_another_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slide = touch(tmp_path / "slides" / "a.svs")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    (back,) = collect_inputs([Path("../slides"), slide, Path("../elsewhere/../slides/a.svs")])
+    assert path_key(back.path) == path_key(slide) == str(slide)
+
+
+def test_a_link_to_a_slide_keeps_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = touch(tmp_path / "store" / "0f3a")
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "case.svs"
+    link.symlink_to(store)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert path_key(Path("../case.svs")) == str(link)
 
 
 def test_a_manifest_says_spacing_mask_and_names(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import csv
 import glob
 import hashlib
 import logging
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -80,15 +81,18 @@ def _with_patterns_filled_in(inputs: Iterable[Path]) -> Iterator[Path]:
         if path.exists() or path.is_symlink() or not glob.has_magic(str(path)):
             yield path
             continue
-        matches = sorted(glob.glob(str(path), recursive=True))
-        if not matches:
+        matches = map(Path, sorted(glob.glob(str(path), recursive=True)))
+        slides = [match for match in matches if not _holds_results(match.parent)]
+        if not slides:
             raise SettingsError(f"{path}: no file matches this pattern; check it")
-        yield from map(Path, matches)
+        yield from slides
 
 
 def path_key(path: Path) -> str:
     """The text by which a run recognises a slide's path again."""
-    return str(path.absolute())
+    whole = path.absolute()
+    # The same from every working directory. A link to a slide keeps its own name.
+    return os.path.join(os.path.realpath(whole.parent), whole.name) if ".." in whole.parts else str(whole)
 
 
 def _search(folder: Path) -> list[Path]:
@@ -103,7 +107,7 @@ def _search(folder: Path) -> list[Path]:
         log.warning("%s: cannot be searched for slides (%s)", folder, error.strerror or error)
         return []
     for entry in entries:
-        if entry.name.startswith(".") or (entry / "process_list.csv").is_file():
+        if entry.name.startswith(".") or _holds_results(entry):
             continue
         if is_slide(entry):
             slides.append(entry)
@@ -112,6 +116,11 @@ def _search(folder: Path) -> list[Path]:
             named_like_one = [entry] if entry.suffix.lower() in SLIDE_SUFFIXES else []
             slides += (not entry.is_symlink() and _search(entry)) or named_like_one
     return slides
+
+
+def _holds_results(folder: Path) -> bool:
+    """Whether a folder is the result of one slide. That of a run may be the slides' own folder."""
+    return (folder / "slide.json").is_file()
 
 
 def read_manifest(path: Path) -> list[SlideInput]:
