@@ -233,3 +233,27 @@ def test_slides_that_were_made_differently_are_remarked(folder: Path, tmp_path: 
     finished_slide(run, "other", hills(4, 4, seed=1), stride_cells=3)
     (remark,) = gather_cohort(run).remarks
     assert "overlap" in remark
+
+
+@pytest.mark.parametrize("stride_cells", [1, 2, 3])
+def test_a_focus_that_one_patch_marks_is_no_longer_than_the_resolution(
+    tmp_path: Path, stride_cells: int
+) -> None:
+    values = np.full((7, 7), 0.499, np.float32)
+    values[3, 3] = 0.999
+    finished_slide(RunFolder(tmp_path), "a", values, stride_cells=stride_cells)
+    (slide,) = gather_cohort(RunFolder(tmp_path)).slides
+    assert slide.numbers is not None
+    assert slide.target is not None
+    assert slide.target.foci.longest_diameter_mm == pytest.approx(slide.numbers.resolution_mm)
+
+
+@pytest.mark.parametrize("score", [float("nan"), -0.1, 7.0, "high"])
+def test_a_score_that_is_none_is_a_damaged_result(folder: Path, tmp_path: Path, score: object) -> None:
+    shutil.copytree(folder, tmp_path / "run")
+    path = RunFolder(tmp_path / "run").slide("a").slide_json
+    record = json.loads(path.read_text())
+    record["score"]["of_each_class"]["normal"] = score
+    path.write_text(json.dumps(record))
+    (slide,) = [each for each in gather_cohort(RunFolder(tmp_path / "run")).slides if each.sample_id == "a"]
+    assert (slide.status, slide.score) == ("damaged", None)

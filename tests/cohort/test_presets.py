@@ -24,11 +24,12 @@ LYMPH_NODE = PRESETS["lymph-node"]
     ],
 )
 def test_limits_belong_to_the_smaller_class(diameter_mm: float, name: str) -> None:
-    assert LYMPH_NODE.size_class(diameter_mm, resolution_mm=0.088) == name
+    assert LYMPH_NODE.size_class(diameter_mm, resolution_mm=0.132) == name
 
 
 def test_a_mark_of_one_patch_that_is_larger_than_the_smallest_class_is_below_resolution() -> None:
     resolution = math.sqrt(2) * 0.224
+    assert LYMPH_NODE.size_class(resolution + 1e-12, resolution) == BELOW_RESOLUTION
     assert LYMPH_NODE.size_class(0.3, resolution) == BELOW_RESOLUTION
     assert LYMPH_NODE.size_class(0.1, resolution) == BELOW_RESOLUTION
     assert LYMPH_NODE.size_class(0.4, resolution) == "micrometastasis"

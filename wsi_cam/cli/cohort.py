@@ -36,8 +36,8 @@ micro, macro; negative if it is 0, false, no, negative, normal, benign, healthy,
 What each column means: docs/cohort.md. Research use only; not a medical device.
 exit status: 0 written, 2 nothing could be
 
-Presets name foci by their longest diameter, and say "below resolution" where the run's patches are too far
-apart to tell:
+Presets name foci by their longest diameter, and say "below resolution" where the run's patches are too
+large to tell:
 """
 
 

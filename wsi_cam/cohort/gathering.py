@@ -169,7 +169,7 @@ def _made_with(record: Mapping[str, Any]) -> dict[str, str]:
     effective, requested = used.get("effective", {}), used.get("requested", {})
     settings = ("overlap", "target_layer", "method", "min_tissue")
     return {
-        "model": f"{model.get('name', '')} {model.get('bundle_hash', '')[:8]}".strip(),
+        "model": f"{model.get('name', '')} {model.get('bundle_hash') or '':.8}".strip(),
         "class": str(record["score"]["class"]),
         **{name: str(effective.get(name)) for name in settings},
         "heatmap_mpp": str(requested.get("heatmap_mpp")),
@@ -198,8 +198,10 @@ def _found(
         record = export_source(run, sample_id).record
         target_class = class_name or str(record["score"]["class"])
         known = tuple(record["score"]["of_each_class"])
-        float(record["score"]["of_each_class"][str(record["score"]["class"])])
-    except (OutputError, KeyError, TypeError, ValueError) as error:
+        scores = [float(score) for score in record["score"]["of_each_class"].values()]
+        if str(record["score"]["class"]) not in known or not all(0 <= score <= 1 for score in scores):
+            raise ValueError(f"scores of {record['score']['of_each_class']} make no sense")
+    except (OutputError, KeyError, TypeError, ValueError, AttributeError) as error:
         return replace(slide, status=DAMAGED, reason=_reason(error))
     if target_class not in known:
         raise SettingsError(f"class {target_class!r}: the model of {sample_id} knows {', '.join(known)}")

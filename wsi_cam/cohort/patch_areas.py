@@ -39,15 +39,16 @@ class PatchLattice:
     """Of level 0."""
     map_cells: int
     stride_cells: int
-    answer_um: float
-    """The distance below which a run cannot tell lengths apart: the stride, or the side of what a patch's
-    label speaks of where that is longer.
-    """
+    cell_um: float
 
     @property
     def resolution_mm(self) -> float:
-        """The diagonal of the square that one patch answers for: what is shorter may be one patch's mark."""
-        return math.sqrt(2) * self.answer_um / 1000
+        """The diagonal of a patch in the heatmap: a focus no longer may be one patch's mark.
+
+        With overlap too: where its neighbours are just below the threshold, one patch lifts all of its
+        pixels above it.
+        """
+        return math.sqrt(2) * self.map_cells * self.cell_um / 1000
 
 
 def patch_lattice(record: dict[str, Any]) -> PatchLattice:
@@ -62,14 +63,13 @@ def patch_lattice(record: dict[str, Any]) -> PatchLattice:
     to_level0 = Affine[Heatmap, Level0](cell_um / slide_mpp.x, cell_um / slide_mpp.y)
     width, height = slide["size"]["width"], slide["size"]["height"]
     patch_px, stride_px = int(model["patch_size_px"]), int(effective["stride_px"])
-    label_px = model.get("label_region_px") or patch_px
     return PatchLattice(
         Size(ceil_but_rounding(width / to_level0.scale_x), ceil_but_rounding(height / to_level0.scale_y)),
         to_level0,
         slide_mpp,
         map_cells=-(-patch_px // cell_px),
         stride_cells=stride_px // cell_px,
-        answer_um=max(stride_px, label_px) * mpp_um,
+        cell_um=cell_um,
     )
 
 

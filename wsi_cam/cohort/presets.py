@@ -43,13 +43,14 @@ class Preset:
     def size_class(self, longest_diameter_mm: float, resolution_mm: float) -> str:
         """The class of a focus; ``""`` for a diameter of 0, which is no focus.
 
-        ``resolution_mm`` is the diagonal of the square that one patch answers for. A focus no longer than
+        ``resolution_mm`` is the diagonal of the square that one patch can mark. A focus no longer than
         that may be the mark of a single patch, and what made it may be of any size below. Where
         the smallest class ends before that, the focus is :data:`BELOW_RESOLUTION`.
         """
         if longest_diameter_mm <= 0:
             return ""
-        if self.size_classes[0].up_to_mm < resolution_mm and longest_diameter_mm <= resolution_mm:
+        one_patch_mm = resolution_mm * (1 + 1e-6)  # lengths are differences of coordinates
+        if self.size_classes[0].up_to_mm < resolution_mm and longest_diameter_mm <= one_patch_mm:
             return BELOW_RESOLUTION
         return next(each.name for each in self.size_classes if longest_diameter_mm <= each.up_to_mm)
 

@@ -96,7 +96,7 @@ class Library:
         for sample_id in self.samples():
             try:
                 done.append(self._done(sample_id, rows.pop(sample_id, None)))
-            except (WsiCamError, LookupError, TypeError, ValueError) as error:
+            except (WsiCamError, LookupError, TypeError, ValueError, AttributeError) as error:
                 said = (
                     one_line(error)
                     if isinstance(error, WsiCamError)
@@ -109,17 +109,20 @@ class Library:
 
     def _done(self, sample_id: str, row: ProcessRow | None) -> dict[str, Any]:
         record = export_source(self.run, sample_id).record
-        patches = record.get("patches", {})
+        patches, tissue_mm2 = record.get("patches", {}), record.get("tissue_mm2")
+        score = float(record["score"]["value"])
+        if not 0 <= score <= 1:
+            raise ValueError(f"a slide score of {score}")
         return {
             "id": sample_id,
             # Names of files may hold bytes that are no text; an address can carry them all the same.
             "address": quote(sample_id, safe="", errors="surrogateescape"),
             "version": self.version(sample_id),
             "class": record["score"]["class"],
-            "score": float(record["score"]["value"]),
+            "score": score,
             "patches": patches.get("planned"),
             "unread": patches.get("unread"),
-            "tissue_mm2": record.get("tissue_mm2"),
+            "tissue_mm2": None if tissue_mm2 is None else float(tissue_mm2),
             "patient": row.patient_id if row else "",
             "label": row.label if row else "",
             # The last run may have failed on a slide that an earlier one finished.

@@ -167,7 +167,7 @@ def _models(cohort: Cohort) -> list[dict[str, Any]]:
         model, settings = slide.record["model"], slide.record["settings"]["effective"]
         facts = {
             "name": model.get("name", "unnamed"),
-            "hash": model.get("bundle_hash", "")[:12],
+            "hash": (model.get("bundle_hash") or "")[:12],
             "patch_size_px": model["patch_size_px"],
             "mpp_um": model["mpp_um"],
             "label_region_px": model.get("label_region_px"),
