@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from wsi_cam.batch import plan_batch, run_batch
     from wsi_cam.classifiers.bundle import Classifier, load_classifier
     from wsi_cam.heatmap.store import HeatmapStore, open_heatmap
     from wsi_cam.one_patch import explain_patch
@@ -31,6 +32,8 @@ __all__ = [
     "load_classifier",
     "open_heatmap",
     "open_slide",
+    "plan_batch",
+    "run_batch",
 ]
 
 _HOME = {
@@ -44,6 +47,8 @@ _HOME = {
     "load_classifier": "wsi_cam.classifiers.bundle",
     "open_heatmap": "wsi_cam.heatmap.store",
     "open_slide": "wsi_cam.slides.slide",
+    "plan_batch": "wsi_cam.batch",
+    "run_batch": "wsi_cam.batch",
 }
 
 

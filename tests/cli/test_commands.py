@@ -62,6 +62,15 @@ def test_help_starts_without_torch() -> None:
     assert done.stderr.strip() == "0"
 
 
+def test_batches_are_public_and_their_names_cost_nothing_until_they_are_used() -> None:
+    code = (
+        "import sys, wsi_cam; light = 'wsi_cam.batch' not in sys.modules; "
+        "from wsi_cam import plan_batch, run_batch; sys.exit(str((light, 'torch' in sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == "(True, False)"
+
+
 def test_a_run_says_what_it_did_and_skips_it_the_next_time(run, slide: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     status, out, err = run(slide)
     assert (status, err) == (0, "")
