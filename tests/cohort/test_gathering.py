@@ -232,7 +232,7 @@ def test_slides_that_were_made_differently_are_remarked(folder: Path, tmp_path: 
     assert gather_cohort(run).remarks == ()
     finished_slide(run, "other", hills(4, 4, seed=1), stride_cells=3)
     (remark,) = gather_cohort(run).remarks
-    assert "overlap" in remark
+    assert "overlap: 0.333 (4 of 5), 0 (1 of 5)" in remark
 
 
 @pytest.mark.parametrize("stride_cells", [1, 2, 3])

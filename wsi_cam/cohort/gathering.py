@@ -171,9 +171,13 @@ def _made_with(record: Mapping[str, Any]) -> dict[str, str]:
     return {
         "model": f"{model.get('name', '')} {model.get('bundle_hash') or '':.8}".strip(),
         "class": str(record["score"]["class"]),
-        **{name: str(effective.get(name)) for name in settings},
-        "heatmap_mpp": str(requested.get("heatmap_mpp")),
+        **{name: _in_words(effective.get(name)) for name in settings},
+        "heatmap_mpp": _in_words(requested.get("heatmap_mpp")),
     }
+
+
+def _in_words(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _found(

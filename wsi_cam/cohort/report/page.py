@@ -174,7 +174,7 @@ def _models(cohort: Cohort) -> list[dict[str, Any]]:
             "settings": {name: settings[name] for name in _SETTINGS if name in settings},
             "versions": {
                 name: version
-                for name, version in slide.record.get("versions", {}).items()
+                for name, version in dict(slide.record.get("versions") or {}).items()
                 if name in _VERSIONS
             },
         }
