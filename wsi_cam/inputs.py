@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsi_cam.errors import SettingsError
+from wsi_cam.slide_url import SlideUrl, folder_name, located
 from wsi_cam.slides.slide import SLIDE_SUFFIXES, is_slide
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ _LONGEST_ID = 120
 class SlideInput:
     """One slide of a run, and what a manifest said of it."""
 
-    path: Path
+    path: Path | SlideUrl
     sample_id: str | None = None
     mpp: float | None = None
     mask_path: Path | None = None
@@ -44,19 +45,22 @@ class SlideInput:
     label: str | None = None
 
 
-def collect_inputs(inputs: Sequence[Path]) -> list[SlideInput]:
+def collect_inputs(inputs: Sequence[str | Path]) -> list[SlideInput]:
     """Slides as given, patterns, folders searched in sorted order, ``.csv`` files read as manifests.
 
-    A pattern (``slides/**/*.svs``) is one that the shell has left as it was. No slide comes twice; what a
-    manifest says of it goes before a mere path. The results of runs that lie in a folder that is searched
-    are no slides. What is named like a slide and is none stays in the list: opening it says why.
+    A text may be the URL of a slide: nothing is asked of it here. A pattern (``slides/**/*.svs``) is one
+    that the shell has left as it was. No slide comes twice; what a manifest says of it goes before a mere
+    path. The results of runs that lie in a folder that is searched are no slides. What is named like a
+    slide and is none stays in the list: opening it says why.
 
-    Raises SettingsError for a path that does not exist, a pattern or folder without slides and a manifest
-    that cannot be understood or names a slide twice.
+    Raises SettingsError for a path that does not exist, a pattern or folder without slides, a URL that
+    names no file or may hold a secret, and a manifest that cannot be understood or names a slide twice.
     """
     found: list[SlideInput] = []
-    for path in _with_patterns_filled_in(inputs):
-        if path.suffix.lower() == ".csv":
+    for path in _with_patterns_filled_in(located(i) if isinstance(i, str) else i for i in inputs):
+        if isinstance(path, SlideUrl):
+            found.append(SlideInput(path))
+        elif path.suffix.lower() == ".csv":
             found += read_manifest(path)
         elif path.is_dir() and not is_slide(path):
             slides = [SlideInput(p) for p in _search(path)]
@@ -75,10 +79,10 @@ def collect_inputs(inputs: Sequence[Path]) -> list[SlideInput]:
     return list(unique.values())
 
 
-def _with_patterns_filled_in(inputs: Iterable[Path]) -> Iterator[Path]:
+def _with_patterns_filled_in(inputs: Iterable[Path | SlideUrl]) -> Iterator[Path | SlideUrl]:
     for path in inputs:
         # A file may be called a[1].svs.
-        if path.exists() or path.is_symlink() or not glob.has_magic(str(path)):
+        if isinstance(path, SlideUrl) or path.exists() or path.is_symlink() or not glob.has_magic(str(path)):
             yield path
             continue
         matches = map(Path, sorted(glob.glob(str(path), recursive=True)))
@@ -88,8 +92,10 @@ def _with_patterns_filled_in(inputs: Iterable[Path]) -> Iterator[Path]:
         yield from slides
 
 
-def path_key(path: Path) -> str:
+def path_key(path: Path | SlideUrl) -> str:
     """The text by which a run recognises a slide's path again."""
+    if isinstance(path, SlideUrl):
+        return str(path)
     whole = path.absolute()
     # The same from every working directory. A link to a slide keeps its own name.
     return os.path.join(os.path.realpath(whole.parent), whole.name) if ".." in whole.parts else str(whole)
@@ -126,7 +132,8 @@ def _holds_results(folder: Path) -> bool:
 def read_manifest(path: Path) -> list[SlideInput]:
     """Rows of a manifest: ``image_path`` and, if there, sample_id, mpp, mask_path, patient_id, label.
 
-    Relative paths are relative to the manifest's folder. Raises SettingsError naming the line.
+    Relative paths are relative to the manifest's folder; an image_path may be a URL. Raises
+    SettingsError naming the line.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -149,7 +156,7 @@ def read_manifest(path: Path) -> list[SlideInput]:
             raise SettingsError(
                 f"{path}, line {number}: no image_path; every row of a manifest names a slide"
             )
-        slide_path = path.parent / values["image_path"]
+        slide_path = _slide_of_row(path.parent, values["image_path"], f"{path}, line {number}")
         before = lines.setdefault(path_key(slide_path), number)
         if before != number:
             raise SettingsError(
@@ -167,6 +174,14 @@ def read_manifest(path: Path) -> list[SlideInput]:
             )
         )
     return slides
+
+
+def _slide_of_row(folder: Path, text: str, where: str) -> Path | SlideUrl:
+    try:
+        location = located(text)
+    except SettingsError as error:
+        raise SettingsError(f"{where}: {error}") from error
+    return location if isinstance(location, SlideUrl) else folder / location
 
 
 def _positive(text: str | None, what: str) -> float | None:
@@ -212,7 +227,7 @@ def assign_sample_ids(slides: Iterable[SlideInput], known: Mapping[str, str]) ->
             assigned.append((known[key], slide))
             continue
         if crowd[name.lower()] > 1 or name.lower() in taken:
-            name = safe_name(f"{name}-{slide.path.absolute().parent.name}")
+            name = safe_name(f"{name}-{folder_name(slide.path)}")
         if name.lower() in taken:
             name = safe_name(
                 f"{name[:100]}-{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"

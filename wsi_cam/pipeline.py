@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -65,6 +66,8 @@ class PreparedSlide:
     journal: Journal
     reading: ReadAhead
     watch: Stopwatch
+    origin: Mapping[str, Any]
+    """What the record says of where the slide came from, in place of the path of the file that is read."""
     _open: ExitStack = field(repr=False)
 
     @property
@@ -129,12 +132,14 @@ def prepare_slide(
     *,
     sample_id: str | None = None,
     identity: Mapping[str, Any] | None = None,
+    origin: Mapping[str, Any] | None = None,
 ) -> PreparedSlide:
     """Open a slide, find its tissue, plan its patches and begin to read the first ones in threads.
 
     It does not use the network, so one slide can be prepared while another is explained. What is read
     beforehand is one block for each reading thread. ``identity`` says what the result is made of (made
     here where it is None): the journal of an earlier run is gone on with only where it has the same.
+    ``origin`` is for a slide that is a passing copy: its ``path`` is what the record names.
 
     Raises as :func:`explain_slide`; nothing is left open then.
     """
@@ -164,7 +169,7 @@ def prepare_slide(
         workers = default_workers() if settings.num_workers is None else settings.num_workers
         reader = PatchReader(slide, job.plan, job.plan.level_to_level0)
         reading = stack.enter_context(ReadAhead(reader, job.plan, workers, start=journal.patches))
-        return PreparedSlide(job, folder, identity, journal, reading, watch, stack.pop_all())
+        return PreparedSlide(job, folder, identity, journal, reading, watch, origin or {}, stack.pop_all())
 
 
 def explain_prepared(
@@ -175,7 +180,7 @@ def explain_prepared(
     Raises as :func:`explain_slide`.
     """
     job, reading, watch = prepared.job, prepared.reading, prepared.watch
-    common = provenance(job, prepared.identity)
+    common = provenance(job, prepared.identity, prepared.origin)
     with prepared, prepared.folder.publishing(prepared.sample_id) as building:
         heatmaps = SlideHeatmaps(job, building.probability_zarr, building.evidence_zarr, common)
         said = progress or (lambda done, planned: None)
@@ -187,7 +192,7 @@ def explain_prepared(
             # Who waits for a sign of life hears of each format that is written.
             write_outputs(job, ledger, record, building, lambda: said(len(job.plan), len(job.plan)))
         write_json(building.timing_json, _timing(prepared))
-        write_json(building.slide_json, record)
+        write_json(building.slide_json, _naming_the_origin(record, prepared))
     return SlideResult(
         prepared.sample_id,
         prepared.folder.slide(prepared.sample_id).path,
@@ -198,6 +203,15 @@ def explain_prepared(
         waited_for_reading=reading.waited,
         reading_waited=reading.reading_waited,
     )
+
+
+def _naming_the_origin(record: dict[str, Any], prepared: PreparedSlide) -> dict[str, Any]:
+    """The record with the slide's own address in the reasons that readers gave for what they could not do."""
+    if not prepared.origin:
+        return record
+    copy, own = (json.dumps(str(path)) for path in (prepared.job.slide.info.path, prepared.origin["path"]))
+    named: dict[str, Any] = json.loads(json.dumps(record).replace(copy[1:-1], own[1:-1]))
+    return named
 
 
 def _timing(prepared: PreparedSlide) -> dict[str, Any]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
+from wsi_cam.batch.fetching import remote_facts
 from wsi_cam.batch.locks import try_slide_lock
 from wsi_cam.batch.task import Redo, SlideOutcome, SlideTask
 from wsi_cam.errors import SettingsError, SlideError, one_line
@@ -48,7 +50,8 @@ def examine(
 ) -> SlideState:
     """The state of a slide; ``settings`` are the batch's, ``row`` is its line of the process list.
 
-    The slide itself is looked at only where there is a result to compare it with.
+    The slide itself is looked at only where there is a result to compare it with; one that is named by a
+    URL is not fetched for that: what its source says of it now is compared with what it said then.
     """
     files = folder.slide(task.sample_id)
     if not folder.is_done(task.sample_id):
@@ -62,7 +65,7 @@ def examine(
     except (OSError, ValueError, KeyError, TypeError):
         return SlideState("stale", "its slide.json cannot be read")
     try:
-        now = result_identity(slide_identity(task.path), model, task.settings(settings))
+        now = result_identity(_slide_now(task, record), model, task.settings(settings))
     except SlideError as error:
         # A slide that was archived after it was classified has lost nothing.
         return SlideState("done", f"the slide cannot be compared: {one_line(error)}", patches, unread)
@@ -73,6 +76,17 @@ def examine(
     return SlideState(
         "done", _lacking(folder, task, record, set(settings.export) - exported), patches, unread
     )
+
+
+def _slide_now(task: SlideTask, record: dict[str, Any]) -> dict[str, Any]:
+    """The identity of the slide; that of the record for a remote slide which has not changed since."""
+    if isinstance(task.path, Path):
+        return dict(slide_identity(task.path))
+    facts = remote_facts(task.path)
+    slide, identity = record.get("slide"), record.get(RECORD_KEY)
+    if isinstance(slide, dict) and isinstance(identity, dict) and slide.get("remote") == facts:
+        return dict(identity.get("slide", {}))
+    return facts
 
 
 def settled(

@@ -9,9 +9,13 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 from wsi_cam.batch.examine import examine
 from wsi_cam.batch.failure_log import write_log
+from wsi_cam.batch.fetching import copy_path, fetch, remove_fetched
 from wsi_cam.batch.locks import HeldLock, try_slide_lock
 from wsi_cam.batch.task import BatchSetup, SlideOutcome, SlideTask
 from wsi_cam.errors import (
@@ -52,6 +56,7 @@ class _Begun:
 
     def close(self) -> None:
         self.prepared.close()
+        remove_fetched(self.prepared.folder.path, self.prepared.sample_id)
         self.lock.release()
 
 
@@ -65,6 +70,8 @@ class SlideDesk:
         self.facts = model_facts(explainer)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="wsi_cam-prepare")
         self._begun: dict[str, Future[_Begun | SlideOutcome]] = {}
+        self._at_work: tuple[str, PatchesDone, Callable[[], bool]] | None = None
+        """The id of the slide that is being run, and whom to tell and to ask."""
         _check_for_all(setup, self.facts.class_names)
 
     def prepare(self, task: SlideTask) -> None:
@@ -80,6 +87,7 @@ class SlideDesk:
         be written any more; every other failure is the slide's own.
         """
         began = time.perf_counter()
+        self._at_work = task.sample_id, progress, should_stop
         try:
             begun = self._take(task)
             if isinstance(begun, SlideOutcome):
@@ -88,12 +96,14 @@ class SlideDesk:
                 result = explain_prepared(begun.prepared, progress, should_stop)
             finally:
                 begun.close()
-        except (SlideBusy, Interrupted):
+        except SlideBusy:
             raise
+        except Interrupted as interrupted:
+            raise Interrupted(self._named(task, str(interrupted))) from interrupted
         except Exception as error:
             # The one place where a slide's failure ends: it is recorded, and the batch goes on.
             if reason := _why_unwritable(error):
-                raise OutputError(reason) from error
+                raise OutputError(self._named(task, reason)) from error
             return self._failed(task, error, time.perf_counter() - began), error
         self._forget_failure(task)
         row = replace(
@@ -115,7 +125,8 @@ class SlideDesk:
         """The slide as :meth:`prepare` left it, or begun now."""
         if future := self._begun.pop(task.sample_id, None):
             # Whoever was at it then may have ended meanwhile.
-            with suppress(SlideBusy):
+            # Nor may there have been room for two copies.
+            with suppress(SlideBusy, OutputError):
                 return future.result()
         return self._begin(task)
 
@@ -134,31 +145,56 @@ class SlideDesk:
                 lock.release()
                 outcome = state.outcome(task)
                 return replace(outcome, note=outcome.note or "done already by another run")
-            prepared = self._prepared(task)
+            prepared = self._prepared(task, *self._file(task))
         except BaseException:
+            remove_fetched(self._setup.output, task.sample_id)
             lock.release()
             raise
         return _Begun(lock, prepared, time.perf_counter() - began)
 
-    def _prepared(self, task: SlideTask) -> PreparedSlide:
+    def _file(self, task: SlideTask) -> tuple[Path, dict[str, Any]]:
+        """The file to read, and what the record is to say of it where it is a copy of a remote one."""
+        if isinstance(task.path, Path):
+            return task.path, {}
+        copy, facts = fetch(task.path, self._setup.output, task.sample_id, partial(self._fetching, task))
+        return copy, {"path": str(task.path), "remote": facts}
+
+    def _fetching(self, task: SlideTask, arrived: bool) -> None:
+        """Say that a slide's copy grows; not while another slide is run, which may hang."""
+        if self._at_work is None or self._at_work[0] != task.sample_id:
+            return
+        _, progress, should_stop = self._at_work
+        if should_stop():
+            raise Interrupted(f"{task.path}: stopped while it was fetched")
+        if arrived:
+            progress(0, 0)
+
+    def _prepared(self, task: SlideTask, path: Path, origin: dict[str, Any]) -> PreparedSlide:
         settings = task.settings(self._setup.settings)
         # Whatever fails here, what an earlier run had begun of the slide goes as it does later on.
         with self._folder.working_on(task.sample_id):
-            check_path(task.path)
+            check_path(path)
             return prepare_slide(
-                task.path,
+                path,
                 self._setup.output,
                 self._explainer,
                 settings,
                 sample_id=task.sample_id,
-                identity=result_identity(slide_identity(task.path), self.facts, settings),
+                identity=result_identity(slide_identity(path), self.facts, settings),
+                origin=origin,
             )
 
     def _failed(self, task: SlideTask, error: Exception, seconds: float) -> SlideOutcome:
         write_log(self._folder.log(task.sample_id), traceback.format_exc())
-        return SlideOutcome(
-            "failed", replace(task.row("failed", _reason(error, task)), seconds=round(seconds, 2))
-        )
+        reason = self._named(task, _reason(error, task))
+        return SlideOutcome("failed", replace(task.row("failed", reason), seconds=round(seconds, 2)))
+
+    def _named(self, task: SlideTask, text: str) -> str:
+        """A message that names the slide by its URL and not by its copy, which will be gone."""
+        if isinstance(task.path, Path):
+            return text
+        copy = copy_path(task.path, self._setup.output, task.sample_id)
+        return text.replace(str(copy), str(task.path))
 
     def _forget_failure(self, task: SlideTask) -> None:
         """Remove what an earlier failure left: it is true no more."""

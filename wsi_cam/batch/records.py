@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 from wsi_cam.batch.locks import shared_files_lock
 from wsi_cam.batch.task import SlideOutcome, SlideTask
@@ -24,6 +23,7 @@ from wsi_cam.process_list import ProcessRow, read_process_list, write_process_li
 from wsi_cam.result_identity import ModelFacts
 from wsi_cam.run_folder import RunFolder, write_json
 from wsi_cam.settings import RunSettings
+from wsi_cam.slide_url import located
 from wsi_cam.versions import installed_versions
 
 log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class RunRecords:
                 number,
                 len(slides),
                 sample_id,
-                Path(path_key(slide.path)),
+                located(path_key(slide.path)),
                 mpp=slide.mpp,
                 tissue=slide.mask_path,
                 patient_id=slide.patient_id or "",

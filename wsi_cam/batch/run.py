@@ -27,6 +27,7 @@ from wsi_cam.errors import Interrupted, SettingsError
 from wsi_cam.result_identity import ModelFacts
 from wsi_cam.run_folder import RunFolder
 from wsi_cam.settings import RunSettings
+from wsi_cam.slide_url import SlideUrl
 
 # Light modules only above: the worker process is started before the others are read.
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class BatchResult:
 
 
 def run_batch(
-    inputs: Sequence[Path],
+    inputs: Sequence[str | Path],
     output: Path,
     settings: RunSettings,
     *,
@@ -70,6 +71,7 @@ def run_batch(
 ) -> BatchResult:
     """Explain every slide of ``inputs`` into the run folder ``output``.
 
+    A text among the inputs may be a URL; such a slide is fetched for as long as it is worked on.
     Slides are worked on in a worker process, ``in_process``, on the ``cluster`` (``local:N``, the address
     of a Dask scheduler, or its file), or by the ``engine`` given, which then has the time limits. A slide
     that cannot be done has the status ``failed`` and its reason; its traceback is in ``logs/``. Slides
@@ -94,6 +96,9 @@ def run_batch(
         _run(setup, engine, model, slides, progress, stop, result)
     finally:
         engine.close()
+        from wsi_cam.batch.fetching import clear_fetched
+
+        clear_fetched(setup.output)
         clear_locks(setup.output)
     return result
 
@@ -107,7 +112,7 @@ def _engine(setup: BatchSetup, in_process: bool, cluster: str | None) -> Engine:
 
 
 def plan_batch(
-    inputs: Sequence[Path], output: Path, settings: RunSettings, *, in_process: bool = False
+    inputs: Sequence[str | Path], output: Path, settings: RunSettings, *, in_process: bool = False
 ) -> list[tuple[SlideTask, SlideState]]:
     """What :func:`run_batch` would find of each slide. Loads the model, and writes nothing.
 
@@ -182,11 +187,14 @@ def _run(
     records.end(setup.settings, model, started, {o.row.sample_id: o.kind for o in result.outcomes})
 
 
-def _collect(inputs: Sequence[Path], settings: RunSettings) -> list[SlideInput]:
+def _collect(inputs: Sequence[str | Path], settings: RunSettings) -> list[SlideInput]:
     """The slides; imports what the end of the run needs, too, while the worker process loads."""
+    from wsi_cam.batch.fetching import require_protocol
     from wsi_cam.inputs import collect_inputs
 
     slides = collect_inputs(inputs)
+    for url in {s.path.protocol: s.path for s in slides if isinstance(s.path, SlideUrl)}.values():
+        require_protocol(url)
     if settings.tissue and sum(slide.mask_path is None for slide in slides) > 1:
         raise SettingsError(
             f"{settings.tissue}: one region for {len(slides)} slides; give each its own in a manifest, "

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol, Self
 from wsi_cam.process_list import ProcessRow
 from wsi_cam.result_identity import ModelFacts
 from wsi_cam.settings import RunSettings
+from wsi_cam.slide_url import SlideUrl, located
 
 Redo = Literal["missing", "stale", "all"]
 """Which slides are computed: those without a result; also those with another one than asked for; all."""
@@ -47,7 +48,7 @@ class SlideTask:
     number: int
     total: int
     sample_id: str
-    path: Path
+    path: Path | SlideUrl
     """Absolute."""
     mpp: float | None = None
     """Spacing that the manifest gives this slide, um/px."""
@@ -77,7 +78,7 @@ class SlideTask:
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Self:
         tissue = Path(plain["tissue"]) if plain["tissue"] else None
-        return cls(**{**plain, "path": Path(plain["path"]), "tissue": tissue})
+        return cls(**{**plain, "path": located(plain["path"]), "tissue": tissue})
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,11 @@ class Progress(Protocol):
     """
 
     def slide_started(self, task: SlideTask) -> None: ...
-    def patches_done(self, task: SlideTask, done: int, total: int) -> None: ...
+
+    def patches_done(self, task: SlideTask, done: int, total: int) -> None:
+        """``total`` is 0 while the slide is being fetched: it goes on, and no more is known."""
+        ...
+
     def slide_ended(self, task: SlideTask, outcome: SlideOutcome) -> None: ...
 
     def note(self, text: str) -> None:

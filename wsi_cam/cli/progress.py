@@ -34,7 +34,7 @@ class TerminalProgress:
         self._close_bar(task.sample_id)
 
     def patches_done(self, task: SlideTask, done: int, total: int) -> None:
-        if self._quiet:
+        if self._quiet or not total:
             return
         bar = self._bars.get(task.sample_id)
         if bar is None:

@@ -20,7 +20,8 @@ heatmaps, tables and QuPath files into OUT/slides/<sample_id>/.
 
 INPUT is a slide (.svs, .ndpi, .mrxs, .tif, .dcm ...), a folder that is searched for slides, a
 pattern such as 'slides/**/*.svs', or a manifest: a .csv with the column image_path and, where known,
-sample_id, mpp, mask_path, patient_id, label.
+sample_id, mpp, mask_path, patient_id, label. A slide may be a URL (https://host/a.svs, s3://bucket/b.tif),
+here and in a manifest: it is copied into OUT for as long as it is worked on (pip install 'wsi-cam[remote]').
 
 A slide that fails is recorded with its reason in OUT/process_list.csv, and the next one goes on: slides
 are read in a process of their own, which may crash. Stopped (Ctrl-C) or killed at any moment, the same
@@ -49,7 +50,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "inputs", metavar="INPUT", nargs="+", type=Path, help="slide, folder, pattern or manifest.csv"
+        "inputs", metavar="INPUT", nargs="+", help="slide, folder, pattern, URL or manifest.csv"
     )
     parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="results folder")
     add_options(parser)
@@ -209,10 +210,11 @@ def _run_batch(args: argparse.Namespace, settings: RunSettings) -> int:
                 raise
             print(f"wsi-cam: {one_line(error)}", file=sys.stderr)
             return 1
-    if not args.quiet:
+    if result.outcomes and not args.quiet:
         print(f"{_summary(result)}; results in {args.output}")
     if result.interrupted:
-        print(f"wsi-cam: {result.interrupted}; the same command goes on from here", file=sys.stderr)
+        where = result.interrupted.removesuffix("; the same command goes on from there")
+        print(f"wsi-cam: {where}; the same command goes on from here", file=sys.stderr)
         return signals.exit_status
     return 0 if result.all_done else 1
 

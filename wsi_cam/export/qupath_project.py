@@ -8,6 +8,7 @@ serialised Java), so a script imports them; it knows a slide by the number of it
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterable
 from importlib import resources
@@ -19,7 +20,10 @@ from wsi_cam.errors import OutputError
 from wsi_cam.export.publishing import published
 from wsi_cam.export.source import ExportSource
 from wsi_cam.run_folder import RunFolder
+from wsi_cam.slide_url import SlideUrl
 from wsi_cam.slides.openslide_reader import detect_vendor
+
+log = logging.getLogger(__name__)
 
 SCRIPTS = ("import_results.groovy", "show_heatmap.groovy", "measurement_maps.groovy")
 
@@ -50,8 +54,11 @@ def write_qupath_project(run: RunFolder, sources: Iterable[ExportSource]) -> Pat
     numbers = {sample_id: number for number, sample_id in samples.items()}
     entries: dict[str, dict[str, Any]] = {str(entry["entryID"]): entry for entry in project["images"]}
     for source in sorted(sources, key=lambda source: source.sample_id):
+        if isinstance(source.slide_path, SlideUrl):
+            log.warning("%s: not in the QuPath project: the slide is remote", source.slide_path)
+            continue
         entry = entries.get(numbers.get(source.sample_id, ""))
-        builder = _server_builder(source)
+        builder = _server_builder(source, source.slide_path)
         if entry is None:
             project["lastID"] += 1
             entry = _new_entry(project["lastID"], source, builder)
@@ -94,17 +101,17 @@ def _new_entry(number: int, source: ExportSource, builder: dict[str, Any]) -> di
     }
 
 
-def _server_builder(source: ExportSource) -> dict[str, Any]:
+def _server_builder(source: ExportSource, slide: Path) -> dict[str, Any]:
     """How QuPath opens the slide: with the library whose pixels and bounds the coordinates were made for."""
     facts = source.record["slide"]
-    if _openslide_reads(facts, source.slide_path):
+    if _openslide_reads(facts, slide):
         provider, arguments = _OPENSLIDE, []
     else:
         provider, arguments = _BIOFORMATS, ["--series", str(facts["series"])]
     return {
         "builderType": "uri",
         "providerClassName": provider,
-        "uri": _uri(_entry_file(source.slide_path)),
+        "uri": _uri(_entry_file(slide)),
         "args": arguments,
     }
 

@@ -20,6 +20,7 @@ from wsi_cam.geometry import Box, Level0, Mpp
 from wsi_cam.heatmap.store import HeatmapStore, open_heatmap
 from wsi_cam.process_list import read_process_list
 from wsi_cam.run_folder import RunFolder, SlideFolder
+from wsi_cam.slide_url import SlideUrl, located
 from wsi_cam.slides.identity import slide_identity
 from wsi_cam.slides.slide import Slide, open_slide
 
@@ -56,12 +57,12 @@ class ExportOptions:
 class ExportSource:
     """One finished slide of a run. Everything is read when it is first asked for, and then kept.
 
-    ``slide_path`` is where the slide was when it was classified; nothing but :meth:`open` needs it.
+    ``slide_path`` is where the slide was when it was classified; nothing but :meth:`opened` needs it.
     """
 
     sample_id: str
     files: SlideFolder
-    slide_path: Path
+    slide_path: Path | SlideUrl
     record: dict[str, Any]
     """The content of ``slide.json``."""
     slide: Slide | None = None
@@ -129,6 +130,11 @@ class ExportSource:
             yield self.slide
             return
         facts = self.record["slide"]
+        if isinstance(self.slide_path, SlideUrl):
+            raise SlideError(
+                f"{self.slide_path}: the slide is remote, and its copy is gone; export formats that need no "
+                "pixels, or copy it to this machine and run that copy"
+            )
         if not self.slide_path.exists():
             raise SlideError(
                 f"{self.slide_path}: the slide is not where it was classified; bring it back, or export "
@@ -155,7 +161,7 @@ def export_source(run: RunFolder, sample_id: str) -> ExportSource:
     files = run.slide(sample_id)
     try:
         record = json.loads(files.slide_json.read_text(encoding="utf-8", errors="surrogateescape"))
-        recorded = Path(record["slide"]["path"])
+        recorded = located(str(record["slide"]["path"]))
         _ = record["slide"]["reader"], record["slide"]["series"], record["score"]["class"]
     except FileNotFoundError as error:
         raise OutputError(
@@ -184,9 +190,9 @@ def finished_samples(run: RunFolder) -> list[str]:
     return sorted(name for name in names if not name.startswith(".") and run.is_done(name))
 
 
-def _slide_path(run: RunFolder, sample_id: str, recorded: Path) -> Path:
+def _slide_path(run: RunFolder, sample_id: str, recorded: Path | SlideUrl) -> Path | SlideUrl:
     """Where the slide lies; a path that was given relative to a folder long left is in the process list."""
-    if recorded.is_absolute():
+    if isinstance(recorded, SlideUrl) or recorded.is_absolute():
         return recorded
     row = read_process_list(run.process_list).get(sample_id)
     return Path(row.image_path) if row is not None else recorded.absolute()

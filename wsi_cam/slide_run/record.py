@@ -16,10 +16,15 @@ from wsi_cam.slide_run.ledger import SCORE_PATCHES, Ledger
 from wsi_cam.versions import installed_versions
 
 
-def provenance(job: SlideJob, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Slide, model, settings asked for and in effect, and versions; ``identity`` is the result's."""
+def provenance(
+    job: SlideJob, identity: Mapping[str, Any], origin: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Slide, model, settings asked for and in effect, and versions; ``identity`` is the result's.
+
+    ``origin`` is what to say of the slide in place of the path that it was read from.
+    """
     return {
-        "slide": {**job.slide.info.as_dict(), "identity": identity["slide"]},
+        "slide": {**job.slide.info.as_dict(), **(origin or {}), "identity": identity["slide"]},
         "model": {
             "name": job.card.name,
             "bundle_hash": job.explainer.classifier.bundle_hash,
