@@ -121,6 +121,18 @@ def test_holes_are_taken_out_and_other_classes_are_not_the_target(tmp_path: Path
     assert truth.area.area == pytest.approx(100 * 100 - 40 * 40)
 
 
+def test_outlines_end_at_the_edge_of_the_slide_and_those_off_it_are_an_error(tmp_path: Path) -> None:
+    width, height = SIZE.width, SIZE.height
+    over = geojson(
+        tmp_path / "a.geojson", feature("tumour", width - 96, height - 96, width + 32, height + 32)
+    )
+    assert read_truth(over, CLASSES, SIZE, MPP, None).box == Box(width - 96, height - 96, 96, 96)
+    off = geojson(tmp_path / "b.geojson", feature("tumour", 1e7, 1e7, 1.1e7, 1.1e7))
+    for size in (SIZE, None):  # of a slide that could not be opened, too
+        with pytest.raises(DataError, match="off the slide"):
+            read_truth(off, CLASSES, size, MPP, None)
+
+
 def test_an_empty_collection_is_a_slide_without_the_target(tmp_path: Path) -> None:
     truth = read_truth(geojson(tmp_path / "a.geojson"), CLASSES, SIZE, MPP, None)
     assert truth.box is None

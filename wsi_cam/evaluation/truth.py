@@ -29,6 +29,8 @@ MASK_UM = 0.243 * 2**4
 #: Points along each side of a patch's label region at which a mask is asked.
 _POINTS = 8
 _BOXES_AT_A_TIME = 10_000
+#: No slide is longer: 300 mm.
+_LONGEST_UM = 300_000
 #: What tifffile and its decoders raise over damaged files, as mutated ones showed.
 _UNREADABLE = (
     OSError, ValueError, LookupError, RuntimeError, ArithmeticError, TypeError, AttributeError, MemoryError,
@@ -164,8 +166,8 @@ def read_truth(
 
     QuPath's coordinates begin at the slide's bounds where it has some, ASAP's and a mask's at the corner of
     level 0. In a mask every value but 0 is the target. ``size`` None (a slide that could not be opened)
-    takes the mask's own size. Raises DataError for files that cannot be read, class names that are not
-    known, and a mask whose shape is not that of the slide.
+    takes the mask's own size. Outlines end at the slide's edge. Raises DataError for files that cannot be
+    read, class names that are not known, outlines mostly off the slide, a mask that has not its shape.
     """
     if path.suffix.lower() in MASK_SUFFIXES:
         return read_mask(path, size, mpp)
@@ -173,7 +175,23 @@ def read_truth(
     if bounds is not None and path.suffix.lower() != ".xml":
         corner = np.array([bounds.x, bounds.y])
         area = shapely.transform(area, lambda xy: xy + corner)
-    return DrawnTruth(area)
+    # Without a size, any slide that could be: it bounds the memory that lesions take.
+    size = size or Size(round(_LONGEST_UM / mpp.x), round(_LONGEST_UM / mpp.y))
+    return DrawnTruth(_on_slide(area, size, path))
+
+
+def _on_slide(area: MultiPolygon, size: Size, path: Path) -> MultiPolygon:
+    """The part on the slide: outlines are drawn over its edge, but not mostly off it."""
+    left, top, right, bottom = (0, 0, 0, 0) if area.is_empty else area.bounds
+    if min(left, top) >= 0 and right <= size.width and bottom <= size.height:
+        return area
+    inside = shapely.intersection(area, shapely.box(0, 0, size.width, size.height))
+    if inside.area < area.area / 2:
+        raise DataError(
+            f"{path}: most of the target lies off the slide (x {left:.0f} to {right:.0f}, y {top:.0f} to "
+            f"{bottom:.0f}, of {size.width} x {size.height} px); is it another slide's, or not in level-0 px?"
+        )
+    return _polygons(inside)
 
 
 def target_area(regions: Regions, classes: TruthClasses, path: Path) -> MultiPolygon:
@@ -181,7 +199,12 @@ def target_area(regions: Regions, classes: TruthClasses, path: Path) -> MultiPol
     targets = [area for name, area in regions.items() if classes.is_target(name, str(path))]
     holes = [area for name, area in regions.items() if name.casefold() in _folded(classes.excluded)]
     left = shapely.difference(shapely.union_all(targets), shapely.union_all(holes))
-    return MultiPolygon([p for p in shapely.get_parts(left) if p.geom_type == "Polygon" and not p.is_empty])
+    return _polygons(left)
+
+
+def _polygons(geometry: Any) -> MultiPolygon:
+    parts = shapely.get_parts(geometry)
+    return MultiPolygon([p for p in parts if p.geom_type == "Polygon" and not p.is_empty])
 
 
 def read_mask(path: Path, size: Size | None, mpp: Mpp) -> MaskTruth:
