@@ -7,7 +7,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
-from urllib.request import url2pathname
 
 from wsi_cam.errors import SettingsError
 
@@ -80,6 +79,8 @@ def _local_path(text: str, rest: str) -> Path:
     host, slash, path = rest.partition("/")
     if host.lower() not in ("", "localhost") or not slash:
         raise SettingsError(f"{text}: a file on this machine has three slashes: file:///folder/slide.svs")
+    from urllib.request import url2pathname  # slow to import, and seldom wanted
+
     return Path(url2pathname("/" + path))
 
 

@@ -24,6 +24,7 @@ from wsi_cam.export.exporters import export
 from wsi_cam.export.source import ExportOptions, export_source
 from wsi_cam.process_list import ProcessRow, read_process_list
 from wsi_cam.run_folder import RunFolder
+from wsi_cam.slide_url import SlideUrl, located
 
 fsspec = pytest.importorskip("fsspec")
 pytest.importorskip("aiohttp")
@@ -218,7 +219,7 @@ def test_a_download_that_hangs_is_given_up(
 
 
 def test_a_run_killed_as_it_fetches_leaves_a_copy_that_the_next_one_removes(
-    source: Source, output: Path, bundle: Path
+    source: Source, output: Path, bundle: Path, settings: RunSettings
 ) -> None:
     source.slow_s = 0.5
     url = source.url("slow/a.svs")
@@ -229,9 +230,7 @@ def test_a_run_killed_as_it_fetches_leaves_a_copy_that_the_next_one_removes(
         process.kill()
     assert list(output.glob(".fetched/a/a.svs"))
     source.slow_s = 0.0
-    with started(command(url, bundle=bundle, output=output)) as process:
-        said, errors = process.communicate(timeout=120)
-    assert (process.returncode, errors) == (0, ""), said
+    assert run_batch([url], output, settings, in_process=True).all_done
     assert {path.name for path in output.iterdir()} == {"slides", "process_list.csv", "run.json"}
 
 
@@ -262,6 +261,14 @@ def test_no_room_for_a_copy_ends_the_run_in_a_line_that_names_the_url(
         run_batch([url], output, settings, in_process=True)
     assert source.downloads == []
     assert not (output / ".fetched").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here is always full")
+def test_a_disk_that_fills_up_as_a_slide_is_fetched_is_the_fault_of_no_slide(source: Source) -> None:
+    url = located(source.url("a.svs"))
+    assert isinstance(url, SlideUrl)
+    with pytest.raises(OutputError, match=f"no copy of {re.escape(str(url))} can be written .No space left"):
+        fetching._copy(url, Path("/dev/full"), lambda arrived: None)
 
 
 def test_any_protocol_of_fsspec_will_do(output: Path, tmp_path: Path, settings: RunSettings) -> None:

@@ -30,14 +30,15 @@ StillAtIt = Callable[[bool], None]
 
 _FOLDER = ".fetched"
 _TICK_S = 0.2
-#: A source that sends nothing for so long is given up.
+#: A source that sends nothing for so long is given up, and one that does not answer a question about a file.
 SILENT_S = 120.0
+_ANSWER_S = 30.0
 #: Slides of several files; one of them is no slide.
 _OF_SEVERAL_FILES = {".mrxs", ".dcm", ".vms", ".vmu"}
 #: Names under which file systems give what changes when a file does; the first that is there counts.
 _VERSIONS = ("etag", "md5hash", "content-md5", "generation", "digest")
 _TIMES = ("last-modified", "lastmodified", "last_modified", "updated", "mtime", "modified")
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 def require_protocol(url: SlideUrl) -> None:
@@ -65,7 +66,7 @@ def remote_facts(url: SlideUrl) -> dict[str, Any]:
     """
     require_protocol(url)
     try:
-        info = _watched(lambda: _file_system(url).info(str(url)), lambda: 0, lambda arrived: None)
+        info = _watched(lambda: _file_system(url).info(str(url)), lambda: 0, lambda arrived: None, _ANSWER_S)
     except WsiCamError:
         raise
     except Exception as error:  # noqa: BLE001
@@ -86,8 +87,9 @@ def remote_facts(url: SlideUrl) -> dict[str, Any]:
 def fetch(url: SlideUrl, output: Path, sample_id: str, still_at_it: StillAtIt) -> tuple[Path, dict[str, Any]]:
     """Copy a slide to ``output/.fetched/<sample_id>/``; gives the copy and its :func:`remote_facts`.
 
-    What lay there is removed first, as is what was copied where this ends with an error. Raises SlideError
-    naming the URL, OutputError where there is no room, SettingsError, or what ``still_at_it`` raises.
+    What lay there is removed first; what is copied stays, also after an error, until :func:`remove_fetched`.
+    Raises SlideError naming the URL, OutputError where there is no room, SettingsError, or what
+    ``still_at_it`` raises.
     """
     if url.suffix.lower() in _OF_SEVERAL_FILES:
         raise SlideError(
@@ -97,17 +99,13 @@ def fetch(url: SlideUrl, output: Path, sample_id: str, still_at_it: StillAtIt) -
     remove_fetched(output, sample_id)
     copy = copy_path(url, output, sample_id)
     log.info("%s: fetching %s bytes", url, facts["size"])
-    try:
-        _make_room(copy, facts["size"], url)
-        _copy(url, copy, still_at_it)
-        size = copy.stat().st_size
-        if facts["size"] is not None and size != facts["size"]:
-            raise SlideError(
-                f"{url}: {size} bytes came of {facts['size']}; run the same command again, it fetches it anew"
-            )
-    except BaseException:
-        remove_fetched(output, sample_id)
-        raise
+    _make_room(copy, facts["size"], url)
+    _copy(url, copy, still_at_it)
+    size = copy.stat().st_size
+    if facts["size"] is not None and size != facts["size"]:
+        raise SlideError(
+            f"{url}: {size} bytes came of {facts['size']}; run the same command again, it fetches it anew"
+        )
     return copy, facts
 
 
@@ -164,7 +162,7 @@ def _copy(url: SlideUrl, copy: Path, still_at_it: StillAtIt) -> None:
         return copy.stat().st_size
 
     try:
-        _watched(lambda: _file_system(url).get_file(str(url), str(copy)), arrived, still_at_it)
+        _watched(lambda: _file_system(url).get_file(str(url), str(copy)), arrived, still_at_it, SILENT_S)
     except WsiCamError:
         raise
     except Exception as error:
@@ -174,10 +172,12 @@ def _copy(url: SlideUrl, copy: Path, still_at_it: StillAtIt) -> None:
         raise SlideError(_why_not(url, error)) from None
 
 
-def _watched(work: Callable[[], T], arrived: Callable[[], int], still_at_it: StillAtIt) -> T:
+def _watched(
+    work: Callable[[], T], arrived: Callable[[], int], still_at_it: StillAtIt, patience_s: float
+) -> T:
     """What ``work`` gives, done in a thread that is left behind when it hangs or ``still_at_it`` raises.
 
-    ``arrived`` tells how far it is. Raises TimeoutError when that stays the same for too long.
+    ``arrived`` tells how far it is. Raises TimeoutError when that stays the same for ``patience_s``.
     """
     result: list[T] = []
     failure: list[BaseException] = []
@@ -198,8 +198,8 @@ def _watched(work: Callable[[], T], arrived: Callable[[], int], still_at_it: Sti
         still_at_it(has_grown)
         if has_grown:
             before, heard = now, time.monotonic()
-        elif time.monotonic() - heard > SILENT_S:
-            raise TimeoutError(f"nothing came for {SILENT_S:g} s")
+        elif time.monotonic() - heard > patience_s:
+            raise TimeoutError(f"nothing came for {patience_s:g} s")
     if failure:
         raise failure[0]
     return result[0]

@@ -124,8 +124,7 @@ class SlideDesk:
     def _take(self, task: SlideTask) -> _Begun | SlideOutcome:
         """The slide as :meth:`prepare` left it, or begun now."""
         if future := self._begun.pop(task.sample_id, None):
-            # Whoever was at it then may have ended meanwhile.
-            # Nor may there have been room for two copies.
+            # Whoever was at it then may have ended, and there may have been no room for two copies.
             with suppress(SlideBusy, OutputError):
                 return future.result()
         return self._begin(task)
