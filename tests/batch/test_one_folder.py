@@ -188,3 +188,14 @@ def test_a_run_is_stopped_among_thousands_that_are_done_already(
     assert result.counts == {"skipped": 1}
     assert result.interrupted == "stopped between two slides"
     assert not result.all_done
+
+
+def test_a_reader_that_leaves_takes_no_slide_with_it(slide: Path, output: Path, bundle: Path) -> None:
+    slide.with_name("t.svs").write_text("no slide")
+    with started(command(slide, slide.with_name("t.svs"), bundle=bundle, output=output)) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(timeout=240) == 1, "and the status is that of the slides"
+        assert process.stderr is not None
+        assert [line[:13] for line in process.stderr.read().splitlines()] == ["slide 2 of 2:"]
+    assert (output / "slides" / "s" / "slide.json").is_file()

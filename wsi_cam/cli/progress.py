@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from types import TracebackType
 from typing import Any, Self
@@ -67,10 +68,15 @@ class TerminalProgress:
 
     def _print(self, text: str, stream: Any) -> None:
         """A line above the bars."""
-        if any(not bar.disable for bar in self._bars.values()):
-            tqdm.write(text, file=stream)
-        else:
-            print(text, file=stream)
+        try:
+            if any(not bar.disable for bar in self._bars.values()):
+                tqdm.write(text, file=stream)
+            else:
+                # At once: a file or a pipe would show it hours later.
+                print(text, file=stream, flush=True)
+        except BrokenPipeError:
+            # Whoever read along has left (head, a closed window); the slides are done all the same.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
     def _close_bar(self, sample_id: str) -> None:
         if bar := self._bars.pop(sample_id, None):

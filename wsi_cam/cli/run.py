@@ -210,8 +210,8 @@ def _run_batch(args: argparse.Namespace, settings: RunSettings) -> int:
                 raise
             print(f"wsi-cam: {one_line(error)}", file=sys.stderr)
             return 1
-    if result.outcomes and not args.quiet:
-        print(f"{_summary(result)}; results in {args.output}")
+    if result.outcomes:
+        progress.note(f"{_summary(result)}; results in {args.output}")
     if result.interrupted:
         where = result.interrupted.removesuffix("; the same command goes on from there")
         print(f"wsi-cam: {where}; the same command goes on from here", file=sys.stderr)
