@@ -242,3 +242,10 @@ def test_a_folder_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
         RunFolder(tmp_path / "file" / "out").prepare()
+
+
+def test_a_process_list_that_cannot_be_written_leaves_nothing_half_written(folder: RunFolder) -> None:
+    folder.process_list.mkdir()
+    with pytest.raises(OutputError, match=r"process_list\.csv: cannot be written"):
+        write_process_list(folder.process_list, {})
+    assert everything_below(folder.path) == {"process_list.csv", "slides"}

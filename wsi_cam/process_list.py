@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from wsi_cam.errors import OutputError
 
 @dataclass(frozen=True)
 class ProcessRow:
-    """A line of ``process_list.csv``. Status is ``done``, ``failed`` or ``skipped``."""
+    """A line of ``process_list.csv``. Status is ``pending``, ``done`` or ``failed``."""
 
     sample_id: str
     image_path: str
@@ -66,6 +67,8 @@ def write_process_list(path: Path, rows: Mapping[str, ProcessRow]) -> None:
             writer.writerows(asdict(row).values() for row in rows.values())
         os.replace(partial, path)
     except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise OutputError(
             f"{path}: cannot be written ({error.strerror or error}); "
             "free space or mend permissions, then run the same command again"

@@ -15,7 +15,7 @@ from wsi_cam import RunSettings
 from wsi_cam.batch import plan_batch, run_batch
 from wsi_cam.batch.locks import try_slide_lock
 from wsi_cam.batch.task import Silent, SlideOutcome, SlideTask, Stop
-from wsi_cam.process_list import read_process_list
+from wsi_cam.process_list import ProcessRow, read_process_list, write_process_list
 
 
 def test_two_runs_share_one_folder_and_do_each_slide_once(tmp_path: Path, bundle: Path) -> None:
@@ -118,6 +118,17 @@ def test_a_lost_process_list_is_made_again_and_no_result_changes_hands(
     assert rows["s"].patches == before.patches
     record = json.loads((output / "slides" / "s" / "slide.json").read_text())
     assert record["slide"]["path"] == str(slide)
+
+
+def test_an_id_that_was_edited_into_a_path_leads_nowhere(
+    slide: Path, output: Path, settings: RunSettings
+) -> None:
+    row = ProcessRow("../../elsewhere", str(slide), "pending")
+    output.mkdir()
+    write_process_list(output / "process_list.csv", {row.sample_id: row})
+    assert run_batch([slide], output, settings, in_process=True).all_done
+    assert (output / "slides" / "s" / "slide.json").is_file()
+    assert sorted(path.name for path in output.parent.iterdir()) == ["out", "s.svs"]
 
 
 def hidden(output: Path) -> list[str]:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from wsi_cam.batch.locks import shared_files_lock
 from wsi_cam.batch.task import SlideOutcome, SlideTask
 from wsi_cam.errors import WsiCamError
-from wsi_cam.inputs import SlideInput, assign_sample_ids, path_key
+from wsi_cam.inputs import SlideInput, assign_sample_ids, path_key, safe_name
 from wsi_cam.process_list import ProcessRow, read_process_list, write_process_list
 from wsi_cam.result_identity import ModelFacts
 from wsi_cam.run_folder import RunFolder, write_json
@@ -90,7 +90,10 @@ class RunRecords:
 
     def _tasks(self, slides: Sequence[SlideInput], rows: Mapping[str, ProcessRow]) -> list[SlideTask]:
         known = {path: sample_id for sample_id, path in self._results_without_row(rows)}
-        known |= {row.image_path: sample_id for sample_id, row in rows.items()}
+        # An id is a folder's name: one that was edited into a path would lead out of the run folder.
+        known |= {
+            row.image_path: sample_id for sample_id, row in rows.items() if sample_id == safe_name(sample_id)
+        }
         return [
             SlideTask(
                 number,
