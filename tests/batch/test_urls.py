@@ -230,6 +230,7 @@ def test_a_run_killed_as_it_fetches_leaves_a_copy_that_the_next_one_removes(
         process.kill()
     assert list(output.glob(".fetched/a/a.svs"))
     source.slow_s = 0.0
+    (output / ".fetched" / "of_another_run").mkdir()
     assert run_batch([url], output, settings, in_process=True).all_done
     assert {path.name for path in output.iterdir()} == {"slides", "process_list.csv", "run.json"}
 
