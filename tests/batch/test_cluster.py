@@ -17,7 +17,7 @@ import pytest
 from tests.batch.conftest import command, small_slide, started
 from tests.result_bytes import result_bytes
 from wsi_cam import RunSettings
-from wsi_cam.batch.cluster import ClusterEngine
+from wsi_cam.batch.cluster import ClusterEngine, ClusterError
 from wsi_cam.batch.cluster_survey import differing_versions, has_gpu, versions_here, worker_facts
 from wsi_cam.batch.local_cluster import worker_count
 from wsi_cam.batch.task import BatchSetup
@@ -207,3 +207,17 @@ def test_workers_can_be_surveyed_that_do_not_have_the_package() -> None:
 
 def test_how_many_workers_local_means() -> None:
     assert (worker_count("local"), worker_count("local:3")) == (0, 3)
+
+
+def test_a_scheduler_that_goes_before_a_slide_is_given_out_is_said_too(tmp_path: Path) -> None:
+    from distributed.comm import CommClosedError
+
+    class Gone:
+        def nthreads(self) -> dict[str, int]:
+            raise CommClosedError("in <TCP>: Stream is closed")
+
+    lost = engine("tcp://here:1", tmp_path)
+    lost._client = Gone()  # type: ignore[assignment]
+    with pytest.raises(ClusterError, match=r"the scheduler has gone \(in <TCP>"):
+        lost._places()
+    lost._client = None

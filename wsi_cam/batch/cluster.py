@@ -178,8 +178,14 @@ class ClusterEngine:
         return future
 
     def _places(self) -> int:
-        """How many slides to give out: none waits beside one that may take its worker down with it."""
-        threads: int = sum(self._connected.nthreads().values())
+        """How many slides to give out: none waits beside one that may take its worker down with it.
+
+        Raises ClusterError where the scheduler is gone.
+        """
+        try:
+            threads: int = sum(self._connected.nthreads().values())
+        except OSError as error:  # seen here before the slides' futures have heard of it
+            raise self._gone(error) from error
         return max(1, threads)
 
     def _outcome(self, future: Future[Any], task: SlideTask, times_begun: int) -> SlideOutcome | None:
@@ -203,11 +209,14 @@ class ClusterEngine:
         try:
             result: dict[str, Any] = future.result()
         except CancelledError as error:
-            raise ClusterError(
-                f"--cluster {self._where}: the scheduler has gone ({one_line(error)[:200]}); "
-                "what is done stays, run the same command again when it is back"
-            ) from error
+            raise self._gone(error) from error
         return result
+
+    def _gone(self, error: BaseException) -> ClusterError:
+        return ClusterError(
+            f"--cluster {self._where}: the scheduler has gone ({one_line(error)[:200]}); "
+            "what is done stays, run the same command again when it is back"
+        )
 
     def _pass_on(self, stop: Stop) -> None:
         """Ask the workers to stop as often as the batch was asked."""
