@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -199,12 +200,25 @@ def test_what_cannot_be_fetched_is_one_line_and_the_next_slide_goes_on(
     assert not (output / ".fetched").exists()
 
 
-def test_a_slow_download_is_no_stall_and_the_next_slide_is_fetched_meanwhile(
+class _Hears(Silent):
+    """Counts the signs of life of each slide that come before its patches."""
+
+    def __init__(self) -> None:
+        self.heard: Counter[str] = Counter()
+
+    def patches_done(self, task: SlideTask, done: int, total: int) -> None:
+        self.heard[task.sample_id] += not total
+
+
+def test_a_slow_download_gives_signs_of_life_and_the_next_slide_is_fetched_as_well(
     source: Source, output: Path, settings: RunSettings
 ) -> None:
-    source.slow_s = 0.7  # ten pieces
-    urls = [source.url("slow/a.svs"), source.url("a.svs")]
-    assert run_batch(urls, output, settings, stall_timeout_s=6.0).counts == {"done": 2}
+    small_slide(source.folder / "s.svs", side=300)
+    source.slow_s, progress = 0.3, _Hears()  # ten pieces
+    urls = [source.url("slow/s.svs"), source.url("a.svs")]
+    assert run_batch(urls, output, settings, progress=progress).counts == {"done": 2}
+    # Each resets the clock of --stall-timeout, as every message of a worker does.
+    assert progress.heard["s"] >= 3
     assert not (output / ".fetched").exists()
 
 
