@@ -21,21 +21,21 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_bundle(tmp_path_factory.mktemp("model") / "bundle", model_card(patch_size_px=64, mpp_um=1.0))
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _loaded_once() -> Iterator[None]:
+_KEPT: dict[object, PatchExplainer] = {}
+
+
+@pytest.fixture(autouse=True)
+def _loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """All runs in this process share one loaded model, as the slides of a run do: loading takes longest."""
-    kept: dict[object, PatchExplainer] = {}
     make = pipeline.make_explainer
 
     def make_once(settings: RunSettings) -> PatchExplainer:
         key = settings.model, settings.device, settings.target_layer, settings.batch_size
-        if key not in kept:
-            kept[key] = make(settings)
-        return kept[key]
+        if key not in _KEPT:
+            _KEPT[key] = make(settings)
+        return _KEPT[key]
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "make_explainer", make_once)
-        yield
+    monkeypatch.setattr(pipeline, "make_explainer", make_once)
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,8 @@ _BOXES_AT_A_TIME = 10_000
 #: No slide is longer: 300 mm.
 _LONGEST_UM = 300_000
 #: What tifffile and its decoders raise over damaged files, as mutated ones showed.
+#: None, LZW, JPEG and deflate, by their two numbers.
+_COMPRESSIONS = (1, 5, 7, 8, 32946)
 _UNREADABLE = (
     OSError, ValueError, LookupError, RuntimeError, ArithmeticError, TypeError, AttributeError, MemoryError,
     struct.error,
@@ -220,6 +222,8 @@ def read_mask(path: Path, size: Size | None, mpp: Mpp) -> MaskTruth:
                 raise DataError(f"{path}: holds no picture of one channel; write the mask as one")
             size = size or Size(pages[0].imagewidth, pages[0].imagelength)
             _demand_same_shape(path, Size(pages[0].imagewidth, pages[0].imagelength), size)
+            for page in pages:
+                _demand_plain_coding(path, page)
             fine = [p for p in pages if size.width / p.imagewidth * mpp.x <= MASK_UM] or pages[:1]
             fitting = [p for p in fine if _same_shape(Size(p.imagewidth, p.imagelength), size)]
             return _sampled(fitting[-1], size, mpp)
@@ -229,6 +233,17 @@ def read_mask(path: Path, size: Size | None, mpp: Mpp) -> MaskTruth:
         raise DataError(
             f"{path}: no readable mask TIFF ({type(cause).__name__}: {cause}); write it again"
         ) from cause
+
+
+def _demand_plain_coding(path: Path, page: tifffile.TiffPage) -> None:
+    """Masks are written in few ways; decoders of other ones may crash where a damaged tag asks for them."""
+    coding = int(page.compression), int(page.predictor), int(page.fillorder), page.bitspersample
+    known = _COMPRESSIONS, (1, 2), (1,), (1, 8, 16, 32)
+    if any(value not in values for value, values in zip(coding, known, strict=True)):
+        raise DataError(
+            f"{path}: a mask of compression {coding[0]}, predictor {coding[1]}, fill order {coding[2]} and "
+            f"{coding[3]} bits is not read; write it with deflate, LZW or none"
+        )
 
 
 def _sampled(page: tifffile.TiffPage, size: Size, mpp: Mpp) -> MaskTruth:
