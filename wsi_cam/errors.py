@@ -36,6 +36,10 @@ class DataError(WsiCamError, ValueError):
     """Labelled pictures cannot be trained on or measured with: unreadable, unlabelled, leaking, too few."""
 
 
+class OutlineError(SettingsError, DataError):
+    """A file of drawn regions cannot be read; a run is given it as a setting, training as data."""
+
+
 class OutputError(WsiCamError, OSError):
     """A result cannot be written or read back."""
 

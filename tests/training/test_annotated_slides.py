@@ -194,6 +194,13 @@ def test_slides_are_groups_and_never_on_both_sides_of_a_split(tmp_path: Path) ->
         read_data(manifest, tmp_path / "patches", SETTINGS, groups=tmp_path / "groups.csv")
 
 
+def asap_triangle(order: str, x: str) -> str:
+    """An outline whose first corner has this order and x."""
+    corners = [(order, x, "0"), ("1", "9", "0"), ("2", "9", "9")]
+    coordinates = "".join(f'<Coordinate Order="{o}" X="{x}" Y="{y}"/>' for o, x, y in corners)
+    return f"<ASAP_Annotations><Annotation>{coordinates}</Annotation></ASAP_Annotations>"
+
+
 class TestAnnotations:
     def test_asap_polygons_by_group(self, tmp_path: Path) -> None:
         square = [(0.0, 0.0), (10.0, 0.0), (10.0, 10.0), (0.0, 10.0)]
@@ -234,10 +241,14 @@ class TestAnnotations:
     @pytest.mark.parametrize(
         ("name", "content", "message"),
         [
-            ("a.geojson", "{", "no readable GeoJSON"),
+            ("a.geojson", "{", "is not GeoJSON"),
             ("a.geojson", "[1, 2]", "not GeoJSON"),
             ("a.geojson", '{"type": "FeatureCollection", "features": []}', "no area with a class"),
-            ("a.geojson", '[{"geometry": {"type": "Polygon", "coordinates": 5}}]', "object 1 is damaged"),
+            (
+                "a.geojson",
+                '[{"geometry": {"type": "Polygon", "coordinates": 5}}]',
+                "object 1 is a damaged Polygon",
+            ),
             ("a.xml", "<a", "no readable XML"),
             ("a.xml", "<svg><a/></svg>", "not ASAP's XML"),
             (
@@ -245,6 +256,9 @@ class TestAnnotations:
                 '<ASAP_Annotations><Annotation><Coordinate Order="0"/></Annotation></ASAP_Annotations>',
                 "annotation 1 is damaged",
             ),
+            ("a.xml", asap_triangle(order="0", x="nan"), "annotation 1 is damaged .*no number"),
+            ("a.xml", asap_triangle(order="0", x="inf"), "annotation 1 is damaged .*no number"),
+            ("a.xml", asap_triangle(order="inf", x="0"), "annotation 1 is damaged"),
         ],
     )
     def test_files_that_cannot_be_used(self, tmp_path: Path, name: str, content: str, message: str) -> None:

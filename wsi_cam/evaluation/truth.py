@@ -20,6 +20,7 @@ from shapely import MultiPolygon
 
 from wsi_cam.errors import DataError
 from wsi_cam.geometry import Affine, Box, Heatmap, Level0, Mpp, Size
+from wsi_cam.tiling.outlines import polygons_in
 from wsi_cam.tiling.rasterise import rasterise, rings
 from wsi_cam.training.annotated_slides import covered_share
 from wsi_cam.training.annotations import Regions, read_annotations
@@ -193,20 +194,14 @@ def _on_slide(area: MultiPolygon, size: Size, path: Path) -> MultiPolygon:
             f"{path}: most of the target lies off the slide (x {left:.0f} to {right:.0f}, y {top:.0f} to "
             f"{bottom:.0f}, of {size.width} x {size.height} px); is it another slide's, or not in level-0 px?"
         )
-    return _polygons(inside)
+    return MultiPolygon(polygons_in(inside))
 
 
 def target_area(regions: Regions, classes: TruthClasses, path: Path) -> MultiPolygon:
     """All areas of the target without those that are excluded."""
     targets = [area for name, area in regions.items() if classes.is_target(name, str(path))]
     holes = [area for name, area in regions.items() if name.casefold() in _folded(classes.excluded)]
-    left = shapely.difference(shapely.union_all(targets), shapely.union_all(holes))
-    return _polygons(left)
-
-
-def _polygons(geometry: Any) -> MultiPolygon:
-    parts = shapely.get_parts(geometry)
-    return MultiPolygon([p for p in parts if p.geom_type == "Polygon" and not p.is_empty])
+    return MultiPolygon(polygons_in(shapely.difference(shapely.union_all(targets), shapely.union_all(holes))))
 
 
 def read_mask(path: Path, size: Size | None, mpp: Mpp) -> MaskTruth:

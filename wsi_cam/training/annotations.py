@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import logging
-import zlib
+import math
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
-import numpy as np
 import shapely
 from shapely import MultiPolygon, Polygon
-from shapely.geometry import shape
 
 from wsi_cam.errors import DataError
+from wsi_cam.tiling.outlines import read_geojson, valid_polygons
 
 _log = logging.getLogger(__name__)
 
@@ -34,8 +30,7 @@ def read_annotations(path: Path, may_be_empty: bool = False) -> Regions:
     read = _read_asap if path.suffix.lower() == ".xml" else _read_geojson
     polygons: dict[str, list[Polygon]] = {}
     passed_over: Counter[str] = Counter()
-    for class_name, outline in read(path):
-        areas = [] if outline is None else _areas(outline)
+    for class_name, areas in read(path):
         if not class_name or not areas:
             passed_over["without a class" if areas else "that are no area"] += 1
             continue
@@ -44,42 +39,20 @@ def read_annotations(path: Path, may_be_empty: bool = False) -> Regions:
         _log.warning("%s: passed over %d objects %s", path, count, reason)
     if not polygons and not (may_be_empty and not passed_over):
         raise DataError(f"{path}: no area with a class; give every region its class and export again")
-    return {name: _merged(areas) for name, areas in sorted(polygons.items())}
+    return {
+        name: MultiPolygon(valid_polygons(shapely.union_all(areas)))
+        for name, areas in sorted(polygons.items())
+    }
 
 
-def _read_geojson(path: Path) -> Iterator[tuple[str, Any]]:
-    """Class name and geometry of every feature."""
-    try:
-        data = path.read_bytes()
-        content = json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
-    except (OSError, EOFError, ValueError, zlib.error) as cause:
-        raise DataError(f"{path}: no readable GeoJSON ({cause}); export it from QuPath again") from cause
-    features = content.get("features", [content]) if isinstance(content, dict) else content
-    if not isinstance(features, list) or not all(isinstance(feature, dict) for feature in features):
-        raise DataError(f"{path}: not GeoJSON; export a FeatureCollection from QuPath")
-    for number, feature in enumerate(features, start=1):
-        properties = feature.get("properties")
-        said = properties.get("classification") if isinstance(properties, dict) else None
-        name = said.get("name") if isinstance(said, dict) else said
-        try:
-            with np.errstate(invalid="ignore"):  # NaN gets its own message
-                geometry = shape(feature["geometry"]) if feature.get("geometry") else None
-            if geometry is not None and not np.isfinite(shapely.get_coordinates(geometry)).all():
-                raise ValueError("a coordinate is no number")
-        except (
-            ValueError,
-            TypeError,
-            KeyError,
-            IndexError,
-            AttributeError,
-            shapely.errors.ShapelyError,
-        ) as cause:
-            raise DataError(f"{path}: object {number} is damaged ({cause}); export it again") from cause
-        yield str(name or ""), geometry
+def _read_geojson(path: Path) -> Iterator[tuple[str, list[Polygon]]]:
+    """Class name and areas of every object."""
+    for drawn in read_geojson(path):
+        yield drawn.class_name, drawn.polygons()
 
 
-def _read_asap(path: Path) -> Iterator[tuple[str, Any]]:
-    """Group name and outline of every annotation; ASAP calls no group "None"."""
+def _read_asap(path: Path) -> Iterator[tuple[str, list[Polygon]]]:
+    """Group name and areas of every annotation; ASAP calls no group "None"."""
     try:
         root = ElementTree.parse(path).getroot()
     except (OSError, ElementTree.ParseError) as cause:
@@ -96,17 +69,9 @@ def _read_asap(path: Path) -> Iterator[tuple[str, Any]]:
                  float(c.attrib["Y"].replace(",", ".")))
                 for c in annotation.iter("Coordinate")
             )  # fmt: skip
-        except (KeyError, ValueError) as cause:
+            if not all(math.isfinite(x) and math.isfinite(y) for _, x, y in corners):
+                raise ValueError("a coordinate is no number")
+        except (KeyError, ValueError, OverflowError) as cause:
             raise DataError(f"{path}: annotation {number} is damaged ({cause}); save it again") from cause
-        outline = Polygon([(x, y) for _, x, y in corners]) if len(corners) >= 3 else None
-        yield "" if group == "None" else group, outline
-
-
-def _areas(outline: Any) -> list[Polygon]:
-    """The polygons of a geometry, made valid; lines and points left over hold no area."""
-    parts = shapely.get_parts(shapely.make_valid(shapely.force_2d(outline)))
-    return [p for part in parts for p in shapely.get_parts(part) if isinstance(p, Polygon) and not p.is_empty]
-
-
-def _merged(areas: list[Polygon]) -> MultiPolygon:
-    return MultiPolygon(_areas(shapely.union_all(areas)))
+        areas = valid_polygons(Polygon([(x, y) for _, x, y in corners])) if len(corners) >= 3 else []
+        yield "" if group == "None" else group, areas
