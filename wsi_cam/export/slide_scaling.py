@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_cam.geometry import Affine, Box, Frame, Level0, Mpp, Size
-from wsi_cam.slides.slide import LevelInfo, Slide
+from wsi_cam.slides.slide import Slide
 
 #: A read covers about this many pixels of a level; what needs more is averaged in parts.
 _LARGEST_READ = 2**22
@@ -51,8 +51,8 @@ def read_scaled(slide: Slide, grid: ScaledGrid, x: int, y: int, width: int, heig
 
     Read from the coarsest level that is at least as fine. Raises SlideError where it cannot be read.
     """
-    level, info = _level_for(slide.info.levels, grid.to_level0)
-    to_level = grid.to_level0.then(info.to_level0.inverse())
+    level = slide.info.level_for(grid.to_level0)
+    to_level = grid.to_level0.then(slide.info.levels[level].to_level0.inverse())
     rows = max(1, min(height, int(_LARGEST_READ / (width * to_level.scale_x * to_level.scale_y))))
     parts = []
     for top in range(y, y + height, rows):
@@ -101,14 +101,3 @@ def _interval_means(values: NDArray[np.float32], edges: NDArray[np.float64]) -> 
     lengths = np.diff(edges).astype(np.float32).reshape(-1, *[1] * (values.ndim - 1))
     means: NDArray[np.float32] = (sums - at_edges[:-1] + at_edges[1:]) / lengths
     return means
-
-
-def _level_for(levels: tuple[LevelInfo, ...], to_level0: Affine[Scaled, Level0]) -> tuple[int, LevelInfo]:
-    fine = [
-        number
-        for number, level in enumerate(levels)
-        if level.to_level0.scale_x <= to_level0.scale_x * 1.001
-        and level.to_level0.scale_y <= to_level0.scale_y * 1.001
-    ]
-    number = max(fine, key=lambda number: levels[number].to_level0.scale_x, default=0)
-    return number, levels[number]

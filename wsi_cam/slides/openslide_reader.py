@@ -18,7 +18,7 @@ from wsi_cam.errors import SlideError
 from wsi_cam.geometry import Box, Level0, Mpp, Size
 from wsi_cam.slides.dicom_series import files_of_series
 from wsi_cam.slides.level_maps import level_maps
-from wsi_cam.slides.regions import check_region, inside, region_error
+from wsi_cam.slides.regions import part_on_level, region_error, require_associated_image
 from wsi_cam.slides.slide import LevelInfo, PixelBox, SlideInfo, plausible_mpp, with_given_mpp
 
 _UM_PER_UNIT = {"centimeter": 1e4, "inch": 25400.0}
@@ -61,8 +61,7 @@ class OpenSlideReader:
 
     def read_region(self, level: int, box: PixelBox) -> NDArray[np.uint8]:
         """As :meth:`wsi_cam.slides.slide.Slide.read_region`."""
-        size = check_region(self._info, level, box)
-        part = inside(box, size)
+        part = part_on_level(self._info, level, box)
         if part == box:
             return self._read(level, box)
         pixels = np.full((box[3], box[2], 3), 255, np.uint8)
@@ -73,9 +72,7 @@ class OpenSlideReader:
 
     def read_associated_image(self, name: str) -> NDArray[np.uint8]:
         """As :meth:`wsi_cam.slides.slide.Slide.read_associated_image`."""
-        if name not in self._info.associated_images:
-            known = ", ".join(self._info.associated_images) or "none"
-            raise SlideError(f"{self._info.path}: there is no associated image {name!r}; it holds: {known}")
+        require_associated_image(self._info, name)
         try:
             return _over_white(self._shared_handle().associated_images[name])
         except openslide.OpenSlideError as error:

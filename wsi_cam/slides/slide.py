@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_cam.errors import SlideError, SpacingError
-from wsi_cam.geometry import Affine, Box, Level, Level0, Mpp, Size
+from wsi_cam.geometry import Affine, Box, Level, Level0, Mpp, S, Size
 from wsi_cam.slides.dicom_series import series_in_folder, series_uid
 
 #: Spacings outside of this range (um/px) are no spacings of a slide scanner but mistakes of a header.
@@ -69,6 +69,16 @@ class SlideInfo:
     def size(self) -> Size:
         """Of level 0."""
         return self.levels[0].size
+
+    def level_for(self, to_level0: Affine[S, Level0]) -> int:
+        """The coarsest level that is at least as fine as pixels of this transform; level 0 where none is."""
+        fine = [
+            number
+            for number, level in enumerate(self.levels)
+            if level.to_level0.scale_x <= to_level0.scale_x * 1.001
+            and level.to_level0.scale_y <= to_level0.scale_y * 1.001
+        ]
+        return max(fine, key=lambda number: self.levels[number].to_level0.scale_x, default=0)
 
     def as_dict(self) -> dict[str, Any]:
         """The same facts as JSON takes them."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from wsi_cam.errors import SlideError
 from wsi_cam.geometry import Affine, Level0, Mpp, Thumbnail
-from wsi_cam.slides.slide import LevelInfo, Slide
+from wsi_cam.slides.slide import Slide
 
 log = logging.getLogger(__name__)
 
@@ -38,20 +38,10 @@ def read_thumbnail(
     # A hair more, so that rounding up does not end in max_side + 1.
     shrink *= 1 + 1e-9 if shrink > 1 else 1
     to_level0 = Affine[Thumbnail, Level0](step_x * shrink, step_y * shrink)
-    number = _coarsest_fine_enough(slide.info.levels, to_level0)
+    number = slide.info.level_for(to_level0)
     width = max(1, math.ceil(size.width / to_level0.scale_x - 1e-6))
     height = max(1, math.ceil(size.height / to_level0.scale_y - 1e-6))
     return _average(slide, number, to_level0, width, height), to_level0
-
-
-def _coarsest_fine_enough(levels: tuple[LevelInfo, ...], to_level0: Affine[Thumbnail, Level0]) -> int:
-    fine = [
-        number
-        for number, level in enumerate(levels)
-        if level.to_level0.scale_x <= to_level0.scale_x * 1.001
-        and level.to_level0.scale_y <= to_level0.scale_y * 1.001
-    ]
-    return max(fine, key=lambda number: levels[number].to_level0.scale_x, default=0)
 
 
 def _average(

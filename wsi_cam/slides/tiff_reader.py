@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from wsi_cam.errors import SlideError
 from wsi_cam.geometry import Mpp, Size
-from wsi_cam.slides.regions import check_region, inside, region_error
+from wsi_cam.slides.regions import part_on_level, region_error, require_associated_image
 from wsi_cam.slides.slide import LevelInfo, PixelBox, SlideInfo, with_given_mpp
 from wsi_cam.slides.tiff_checks import PARSING_ERRORS, NotForThisReaderError
 from wsi_cam.slides.tiff_facts import read_picture
@@ -59,8 +59,7 @@ class TiffReader:
 
     def read_region(self, level: int, box: PixelBox) -> NDArray[np.uint8]:
         """As :meth:`wsi_cam.slides.slide.Slide.read_region`."""
-        size = check_region(self._info, level, box)
-        part = inside(box, size)
+        part = part_on_level(self._info, level, box)
         opened = self._file()
         try:
             if part == box and _is_one_tile(box, opened.layout.levels[level].tile):
@@ -77,9 +76,7 @@ class TiffReader:
 
     def read_associated_image(self, name: str) -> NDArray[np.uint8]:
         """As :meth:`wsi_cam.slides.slide.Slide.read_associated_image`."""
-        if name not in self._pictures:
-            known = ", ".join(self._info.associated_images) or "none"
-            raise SlideError(f"{self._path}: there is no associated image {name!r}; it holds: {known}")
+        require_associated_image(self._info, name)
         try:
             return read_picture(self._path, self._pictures[name])
         except (OSError, *PARSING_ERRORS) as error:
