@@ -176,6 +176,23 @@ def test_a_jpeg_tile_that_was_cut_and_closed_with_an_end_marker_is_an_error(
         coding.decode(cut, 64, 64)
 
 
+@pytest.mark.parametrize("subsampling", ["420", "444"])
+def test_wherever_a_jpeg_tile_was_cut_no_more_than_its_last_block_may_pass(
+    image: Image, subsampling: str
+) -> None:
+    """After a byte of 255 too, which makes a marker of what follows it."""
+    tables, whole = split_jpeg(encode_jpeg(image[60:124, 80:144], 90, subsampling))
+    coding = TileCoding(JPEG, YCBCR, 3, jpeg_tables=tables)
+    pixels, side = coding.decode(whole, 64, 64), 16 if subsampling == "420" else 8
+    scan = whole.index(b"\xff\xda") + 14
+    assert b"\xff" in whole[scan:-2]
+    for end in range(scan, len(whole) - 2):
+        with contextlib.suppress(ValueError):
+            changed = (coding.decode(whole[:end] + b"\xff\xd9", 64, 64) != pixels).any(axis=2)
+            changed[-side - 1 :, -side - 1 :] = False  # smooth chroma reaches a pixel further
+            assert not changed.any(), f"cut after {end} bytes"
+
+
 def test_a_jpeg_tile_that_is_grey_in_its_corner_is_no_cut_one() -> None:
     grey = np.full((64, 64, 3), 128, np.uint8)
     tables, whole = split_jpeg(encode_jpeg(grey, 90, "420"))

@@ -27,7 +27,7 @@ GREY, RGB, YCBCR = 1, 2, 6
 
 _END_OF_IMAGE = b"\xff\xd9"
 _WITHOUT_DATA = 128  # libjpeg's value of all samples of the blocks for which no data are left
-_MORE_DATA = bytes(range(1, 200))
+_MORE_DATA = bytes(range(200))  # the 0 first: after a byte of 255 any other would be a marker
 
 _EIGHT_BIT_FULL_SIZE = b"\x07\x01\x01"  # of one component: unsigned depth - 1, and its subsampling
 
@@ -87,6 +87,7 @@ class TileCoding:
         # The last sample is looked at first, which costs next to nothing.
         if pixels.item(-1) == _WITHOUT_DATA and (pixels[-8:, -8:] == _WITHOUT_DATA).all():
             # Short of data, although it was closed with an end marker: then more data are not ignored.
+            # Only a cut within the very last block of 8 or 16 px goes unnoticed.
             end, again = data.rindex(_END_OF_IMAGE), np.empty_like(pixels)
             decode_into(again, data[:end] + _MORE_DATA + data[end:])
             if (again != pixels).any():
