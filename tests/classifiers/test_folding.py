@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
@@ -62,3 +63,11 @@ def test_folding_leaves_no_hooks_behind() -> None:
     network = random_resnet50(seed=1)
     folded = with_norms_folded(network)
     assert not any(m._forward_hooks for net in (network, folded) for m in net.modules())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+def test_norms_are_folded_on_a_gpu_that_rounds_to_tf32_by_itself() -> None:
+    network = random_resnet50(seed=1).to("cuda")
+    folded = with_norms_folded(network)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
+    assert {parameter.device for parameter in folded.parameters()} == {next(network.parameters()).device}
