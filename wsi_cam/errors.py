@@ -51,3 +51,13 @@ class Interrupted(WsiCamError, RuntimeError):
 def one_line(error: BaseException) -> str:
     """The message of an error without line breaks, which file names and decoders may bring in."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+#: Torch has an error of its own for CUDA only, and CUDA's libraries have words of their own.
+_SHORT_OF_MEMORY = ("out of memory", "allocate memory", "alloc_failed")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of the machine or of its GPU."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in said for words in _SHORT_OF_MEMORY)

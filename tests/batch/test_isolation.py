@@ -96,3 +96,15 @@ def test_a_slide_that_ran_out_of_time_is_gone_on_with_when_it_gets_more(
     assert result.all_done
     assert list((output / "slides").glob(".*")) == []
     assert sorted(p.name for p in output.iterdir()) == ["process_list.csv", "run.json", "slides"]
+
+
+def test_a_batch_that_is_too_large_for_the_memory_is_said_in_a_line(
+    tmp_path: Path, settings: RunSettings
+) -> None:
+    slide = small_slide(tmp_path / "a.svs")
+    asked = replace(settings, batch_size=10**11)  # more bytes than a processor has addresses
+    assert run_batch([slide], tmp_path / "out", asked).counts == {"failed": 1}
+    reason = read_process_list(tmp_path / "out" / "process_list.csv")["a"].error
+    assert reason.startswith(f"{slide}: out of memory (")
+    assert reason.endswith("take a smaller --batch-size or fewer --num-workers")
+    assert len(reason) < len(str(slide)) + 300

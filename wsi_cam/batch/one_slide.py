@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from wsi_cam.batch.examine import examine
@@ -23,6 +24,7 @@ from wsi_cam.errors import (
     OutputError,
     SettingsError,
     WsiCamError,
+    is_out_of_memory,
     one_line,
 )
 from wsi_cam.export.optional_packages import require_packages
@@ -224,9 +226,9 @@ def _check_for_all(setup: BatchSetup, class_names: tuple[str, ...]) -> None:
 def _reason(error: Exception, task: SlideTask) -> str:
     """One line for the process list."""
     cause = one_line(error)
-    if isinstance(error, MemoryError) or "out of memory" in cause.lower():
+    if is_out_of_memory(error):
         return (
-            f"{task.path}: out of memory ({cause}); free some, or take a smaller --batch-size "
+            f"{task.path}: out of memory ({shorten(cause, 200)}); free some, or take a smaller --batch-size "
             "or fewer --num-workers"
         )
     if isinstance(error, (WsiCamError, OSError)):

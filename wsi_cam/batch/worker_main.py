@@ -177,7 +177,9 @@ class _ToParent(logging.Handler):
 
 def _leaves_marks(error: BaseException) -> bool:
     """Whether the process may no longer be sound: memory ran out, or the GPU's state is lost."""
-    return isinstance(error, MemoryError) or "CUDA" in str(error) or "out of memory" in str(error)
+    from wsi_cam.errors import is_out_of_memory
+
+    return is_out_of_memory(error) or "CUDA" in str(error)
 
 
 if __name__ == "__main__":
