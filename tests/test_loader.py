@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -202,6 +203,23 @@ def test_reading_begins_at_once_and_keeps_within_its_bounds(num_workers: int) ->
         next(coming)
         wait_for(lambda: slide.regions == 2 * num_workers + 1)
     assert not threads_that_read()
+
+
+def test_a_region_is_let_go_with_its_last_patch() -> None:
+    plan, alive, alive_at_a_read = plan_for(Size(9000, 700), Mpp(1, 1)), set[int](), list[int]()
+
+    class Watched(PictureSlide):
+        def read_region(self, level: int, box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+            alive_at_a_read.append(len(alive))
+            region = super().read_region(level, box)
+            alive.add(len(alive_at_a_read))
+            weakref.finalize(region, alive.discard, len(alive_at_a_read))
+            return region
+
+    with ReadAhead(PatchReader(Watched(SMOOTH), plan, WHOLE), plan, num_workers=0) as reading:
+        for _ in read_batches(reading, batch_size=1):
+            pass
+    assert alive_at_a_read == [0] * len(plan.block_starts)
 
 
 def test_what_was_begun_and_is_not_wanted_is_let_go() -> None:

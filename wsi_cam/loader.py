@@ -256,6 +256,7 @@ def read_batches(blocks: ReadAhead, batch_size: int) -> Iterator[PatchBatch]:
         images += block.images
         readable += block.readable
         reasons += [block.reason] if block.reason else []
+        del block  # it would hold its region while the next one is waited for
         while len(images) >= batch_size:
             yield batch()
             start += batch_size
