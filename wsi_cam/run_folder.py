@@ -8,7 +8,6 @@ folder of the final name; the journal in the hidden one says how far it came.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,7 +16,8 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from wsi_cam.errors import Interrupted, OutputError, SlideError, WsiCamError, one_line
+from wsi_cam.errors import Interrupted, OutputError, SlideError
+from wsi_cam.publishing import RUN_AGAIN, in_our_words, published, replace_folder
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class RunFolder:
         What still grows stays. No other process may be at work on the slide. Raises OutputError.
         """
         final, replaced = self.slide(sample_id).path, self._replaced(sample_id)
-        with self._writing():
+        with in_our_words(self.path, RUN_AGAIN):
             if self.growing(sample_id).slide_json.is_file():
                 self._give_name(sample_id)
             elif replaced.exists() and not final.exists():
@@ -145,7 +145,7 @@ class RunFolder:
         """
         self.settle(sample_id)
         building = self.growing(sample_id)
-        with self.working_on(sample_id), self._writing():
+        with self.working_on(sample_id), in_our_words(self.path, RUN_AGAIN):
             building.path.mkdir(parents=True, exist_ok=True)
             _remove_all_but(building.journal)
             yield building
@@ -167,36 +167,13 @@ class RunFolder:
 
     def _give_name(self, sample_id: str) -> None:
         """The finished folder becomes the slide's. Killed at any moment, ``settle`` can end it."""
-        building, final = self.growing(sample_id), self.slide(sample_id).path
-        replaced = self._replaced(sample_id)
+        building = self.growing(sample_id)
         building.journal.unlink(missing_ok=True)
-        if final.exists():
-            shutil.rmtree(replaced, ignore_errors=True)
-            final.rename(replaced)
-        try:
-            building.path.rename(final)
-        except OSError:
-            if replaced.exists():
-                replaced.rename(final)
-            raise
-        shutil.rmtree(replaced, ignore_errors=True)
+        replace_folder(building.path, self.slide(sample_id).path, self._replaced(sample_id))
 
     def _replaced(self, sample_id: str) -> Path:
         """Where an older result waits for the moment between two renames."""
         return self.path / "slides" / f".{sample_id}.replaced"
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """What the file system refuses, in our words."""
-        try:
-            yield
-        except WsiCamError:
-            raise
-        except OSError as error:
-            raise OutputError(
-                f"{self.path}: cannot be written ({error.strerror or one_line(error)}); "
-                "free space or mend permissions, then run the same command again"
-            ) from error
 
 
 def _can_go_on_after(error: BaseException) -> bool:
@@ -216,14 +193,6 @@ def _remove_all_but(kept: Path) -> None:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """JSON that any program reads (no NaN), under its final name only when whole. Raises OutputError."""
-    partial = path.with_name(f".{path.name}.partial")
     text = json.dumps(content, indent=2, allow_nan=False)
-    try:
+    with published(path, RUN_AGAIN, make_parents=False) as partial:
         partial.write_text(text + "\n", encoding="ascii")
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror or error}); "
-            "free space or mend permissions, then run the same command again"
-        ) from error

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.export.make_run import finished_source, small_slide
+from wsi_cam import publishing
 from wsi_cam.errors import OutputError, SlideError
-from wsi_cam.export import publishing
 from wsi_cam.export.exporters import EXPORTERS, existing_files, export
 from wsi_cam.export.source import ExportOptions, ExportSource
 

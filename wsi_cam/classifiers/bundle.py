@@ -8,10 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +20,7 @@ from wsi_cam.classifiers.classifier import Classifier
 from wsi_cam.classifiers.resnet50 import StrideIn, centre_head
 from wsi_cam.classifiers.weights import WEIGHT_SUFFIXES, StateDict, build_from_weights, read_resnet50_weights
 from wsi_cam.errors import ModelError, OutputError
+from wsi_cam.publishing import published_folder
 
 __all__ = ["Classifier", "ModelCard", "import_state_dict", "load_classifier", "save_bundle"]
 
@@ -66,7 +63,9 @@ def save_bundle(
     network = build_from_weights(state, len(card.class_names), card.stride_in, folder)
     network, card = _with_centred_head(network, replace(card, head_centred=False), folder)
     text = json.dumps(json.loads(card.canonical_json()), indent=2, ensure_ascii=False)
-    with _published_folder(folder, replace_existing) as partial:
+    if folder.exists() and not replace_existing:
+        raise OutputError(f"{folder}: exists already; choose another folder or remove it first")
+    with published_folder(folder, "choose another folder") as partial:
         # One entry only: safetensors does not keep the order of several.
         save_file(
             _for_disk(network), partial / WEIGHTS_FILE, {"architecture_variant": card.architecture_variant}
@@ -170,24 +169,3 @@ def _for_disk(network: nn.Module) -> StateDict:
         fits = key in convolutions and bool(value.abs().max() <= _FLOAT16_MAX)
         tensors[key] = (value.half() if fits else value).contiguous()
     return tensors
-
-
-@contextmanager
-def _published_folder(folder: Path, replace_existing: bool) -> Iterator[Path]:
-    """A new folder to write in, which takes its name when all went well and vanishes when not."""
-    if folder.exists() and not replace_existing:
-        raise OutputError(f"{folder}: exists already; choose another folder or remove it first")
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    replaced = folder.with_name(f".{folder.name}.{os.getpid()}.replaced")
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        if folder.exists():
-            folder.rename(replaced)
-        partial.rename(folder)
-    except OSError as error:
-        reason = error.strerror or error
-        raise OutputError(f"{folder}: cannot be written ({reason}); choose another folder") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)

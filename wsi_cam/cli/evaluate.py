@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,20 +44,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Exit status 0."""
     from wsi_cam.cli.stage_progress import StageProgress
-    from wsi_cam.errors import OutputError
+    from wsi_cam.run_folder import write_json
     from wsi_cam.training.evaluating import evaluate_bundle
 
     with StageProgress() as progress:
         metrics, part = evaluate_bundle(args.bundle, args.data, args.groups, args.part, args.device, progress)
     print(table_of(metrics, part))
     if args.json is not None:
-        text = json.dumps({"measured_on": part, **metrics.as_dict()}, indent=2, allow_nan=False)
-        try:
-            args.json.write_text(text + "\n", encoding="utf-8")
-        except OSError as cause:
-            raise OutputError(
-                f"{args.json}: cannot be written ({cause.strerror}); choose another file"
-            ) from cause
+        write_json(args.json, {"measured_on": part, **metrics.as_dict()})
     return 0
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from wsi_cam.cohort.gathering import Cohort, SlideSummary
 from wsi_cam.export.optional_packages import optional_package
-from wsi_cam.export.publishing import published
+from wsi_cam.publishing import published
 
 #: A value of a table; None is an empty field.
 Value = str | int | float | bool | None

@@ -15,7 +15,7 @@ from wsi_cam.evaluation.cohort import EvaluatedCohort
 from wsi_cam.evaluation.counts import precision_recall_points, roc_points
 from wsi_cam.evaluation.figures import CohortFigures
 from wsi_cam.evaluation.pictures import draw_curves
-from wsi_cam.export.publishing import published
+from wsi_cam.publishing import published
 from wsi_cam.run_folder import write_json
 
 Row = Sequence[Any]

@@ -18,8 +18,8 @@ from shapely import LinearRing
 
 from wsi_cam.export.class_colours import RGB, displayed_class_names
 from wsi_cam.export.number_text import rounded
-from wsi_cam.export.publishing import published
 from wsi_cam.export.regions import Region
+from wsi_cam.publishing import published
 
 _HOLES: RGB = (255, 255, 255)
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from wsi_cam.errors import OutputError
 from wsi_cam.export.optional_packages import optional_package
-from wsi_cam.export.publishing import published
 from wsi_cam.export.tables import PatchTable
+from wsi_cam.publishing import published
 
 #: Sides that differ by more than this fraction are no square.
 _SQUARE_TOLERANCE = 0.01

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from wsi_cam.export.colour_maps import ColourScale
 from wsi_cam.export.legend import round_length
-from wsi_cam.export.publishing import published
 from wsi_cam.export.slide_view import PanelGrid, SlideView, heatmap_on_panel
 from wsi_cam.heatmap.store import HeatmapStore
+from wsi_cam.publishing import published
 
 #: What stands beside the name of the figure.
 SUFFIXES = (".png", ".svg", ".pdf")

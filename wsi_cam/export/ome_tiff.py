@@ -19,9 +19,9 @@ from tifffile import TiffWriter
 from wsi_cam.export.cropping import cropped_heatmap
 from wsi_cam.export.ome_tiff_xml import TiffChannel, heatmap_tiff_xml
 from wsi_cam.export.origin import Origin, level0_to_displayed
-from wsi_cam.export.publishing import published
 from wsi_cam.geometry import Box, Level0, Size
 from wsi_cam.heatmap.store import HeatmapStore
+from wsi_cam.publishing import published
 
 TILE_PX = 256
 

@@ -20,11 +20,11 @@ from wsi_cam.export.colour_maps import ColourScale
 from wsi_cam.export.jpeg import jpeg_bytes
 from wsi_cam.export.origin import Origin, level0_to_displayed
 from wsi_cam.export.overlay_tiff_xml import overlay_tiff_xml
-from wsi_cam.export.publishing import published
 from wsi_cam.export.slide_scaling import ScaledGrid, read_scaled
 from wsi_cam.export.slide_view import heatmap_at
 from wsi_cam.geometry import Box, Level0, Mpp, Size
 from wsi_cam.heatmap.store import HeatmapStore
+from wsi_cam.publishing import published
 from wsi_cam.slides.slide import Slide
 
 TILE_PX = 512

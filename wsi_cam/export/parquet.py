@@ -9,8 +9,8 @@ import numpy as np
 
 from wsi_cam.export.number_text import rounded
 from wsi_cam.export.optional_packages import optional_package
-from wsi_cam.export.publishing import published
 from wsi_cam.export.tables import PROBABILITY, PatchTable
+from wsi_cam.publishing import published
 
 
 def write_patches_parquet(path: Path, table: PatchTable, sample_id: str) -> Path:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from wsi_cam.export.publishing import published
+from wsi_cam.publishing import published
 
 
 def write_png(path: Path, picture: NDArray[np.uint8]) -> Path:

@@ -23,10 +23,10 @@ from shapely import Polygon
 from wsi_cam.export.class_colours import RGB, class_colours, displayed_class_names
 from wsi_cam.export.number_text import coordinate_texts, float_texts, rounded
 from wsi_cam.export.origin import Origin, level0_to_displayed
-from wsi_cam.export.publishing import published
 from wsi_cam.export.regions import Region
 from wsi_cam.export.tables import EVIDENCE_MEAN, PatchTable
 from wsi_cam.geometry import Box, Level0
+from wsi_cam.publishing import published
 
 logger = logging.getLogger(__name__)
 

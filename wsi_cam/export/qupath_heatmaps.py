@@ -21,11 +21,11 @@ from wsi_cam.export.colour_maps import ColourScale
 from wsi_cam.export.cropping import heatmap_pixels_of
 from wsi_cam.export.origin import Origin, level0_to_displayed
 from wsi_cam.export.png import write_png
-from wsi_cam.export.publishing import published
 from wsi_cam.export.tables import EVIDENCE_MAX, PROBABILITY
 from wsi_cam.geometry import Box, Level0
 from wsi_cam.heatmap.store import HeatmapStore
 from wsi_cam.inputs import safe_name
+from wsi_cam.publishing import published
 
 #: No side of a picture is longer: 64 MiB of RGBA is what a viewer takes without a thought.
 LONGEST_SIDE = 4096

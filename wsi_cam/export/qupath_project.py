@@ -17,8 +17,8 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from wsi_cam.errors import OutputError
-from wsi_cam.export.publishing import published
 from wsi_cam.export.source import ExportSource
+from wsi_cam.publishing import published
 from wsi_cam.run_folder import RunFolder
 from wsi_cam.slide_url import SlideUrl
 from wsi_cam.slides.openslide_reader import detect_vendor

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from wsi_cam.errors import OutputError
 from wsi_cam.export.number_text import coordinate_texts, float_texts
-from wsi_cam.export.publishing import published
+from wsi_cam.publishing import published
 
 #: Status of a patch that was read and classified; any other status says why it was not.
 OK = "ok"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import logging
-import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,9 +19,10 @@ import shapely
 from numpy.typing import NDArray
 from PIL import Image
 
-from wsi_cam.errors import DataError, OutputError, SlideError, TissueError, WsiCamError
+from wsi_cam.errors import DataError, SlideError, TissueError
 from wsi_cam.inputs import SlideInput, assign_sample_ids, safe_name
 from wsi_cam.loader import PatchReader
+from wsi_cam.publishing import published_folder
 from wsi_cam.slides.slide import Slide, open_slide, require_mpp
 from wsi_cam.slides.thumbnail import read_thumbnail
 from wsi_cam.tiling.patch_plan import PatchPlan, plan_patches
@@ -60,15 +60,13 @@ def cut_annotated_slides(
     """Write ``folder``/CLASS/PATCH.png and ``folder``/patches.csv, whose path is returned.
 
     The folder appears complete; one that is there is replaced. ``on_progress`` counts slides. Raises
-    DataError where annotations cannot be used or give no patch, SlideError and SpacingError for slides.
+    DataError where annotations cannot be used or give no patch, SlideError and SpacingError for slides,
+    OutputError where the folder cannot be written.
     """
     slides = read_slide_manifest(manifest)
     ids = [name for name, _ in assign_sample_ids([SlideInput(path=s.image_path) for s in slides], {})]
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     rows: list[dict[str, str]] = []
-    try:
-        partial.mkdir(parents=True)
+    with published_folder(folder, "choose another -o") as partial:
         for number, (sample_id, slide) in enumerate(zip(ids, slides, strict=True), start=1):
             rows += _cut_slide(sample_id, slide, partial, settings)
             if on_progress is not None:
@@ -81,14 +79,6 @@ def cut_annotated_slides(
             writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-    except WsiCamError:
-        raise
-    except OSError as cause:
-        raise OutputError(f"{folder}: cannot be written ({cause.strerror}); choose another -o") from cause
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder / "patches.csv"
 
 

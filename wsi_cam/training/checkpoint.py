@@ -6,16 +6,15 @@ The file is a dictionary that torch.load reads with ``weights_only=True``. Older
 
 from __future__ import annotations
 
-import os
 import pickle
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from wsi_cam.errors import ModelError, OutputError, SettingsError
+from wsi_cam.errors import ModelError, SettingsError, one_line
+from wsi_cam.publishing import published
 
 StateDict = dict[str, torch.Tensor]
 
@@ -40,16 +39,12 @@ class TrainingState:
 
 
 def save_checkpoint(path: Path, state: TrainingState) -> None:
-    """Write beside ``path`` and rename, so that a kill leaves the previous checkpoint."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(vars(state), partial)
-        os.replace(partial, path)
-    except (OSError, RuntimeError) as cause:
-        with suppress(OSError):
-            partial.unlink()
-        raise OutputError(f"{path}: cannot be written ({cause}); free space or choose another -o") from cause
+    """Write beside ``path`` and rename, so that a kill leaves the previous checkpoint. Raises OutputError."""
+    with published(path, "free space or choose another -o") as partial:
+        try:
+            torch.save(vars(state), partial)
+        except RuntimeError as cause:  # of torch's own writer, where the disk is full
+            raise OSError(one_line(cause)) from cause
 
 
 def load_checkpoint(path: Path) -> TrainingState:

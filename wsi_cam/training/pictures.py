@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from wsi_cam.publishing import published
 from wsi_cam.training.metrics import Metrics
 
 
@@ -58,5 +59,5 @@ def draw_confusion(path: Path, metrics: Metrics) -> None:
 
 def _save(figure: Figure, path: Path) -> None:
     FigureCanvasAgg(figure)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    with published(path, "choose another -o") as partial:
+        figure.savefig(partial, dpi=120, format="png")

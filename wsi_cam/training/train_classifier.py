@@ -14,6 +14,7 @@ from wsi_cam.classifiers.card import ModelCard
 from wsi_cam.classifiers.device import choose_device
 from wsi_cam.classifiers.resnet50 import StrideIn
 from wsi_cam.errors import OutputError, SettingsError
+from wsi_cam.publishing import published
 from wsi_cam.training.annotated_slides import CuttingSettings
 from wsi_cam.training.card import describe_owner_facts, describe_split, describe_training, owner_fields
 from wsi_cam.training.data import read_data
@@ -187,15 +188,14 @@ def _identity(request: TrainingRequest, split: Split, initial: InitialNetwork) -
 
 def _write_split(path: Path, split: Split) -> None:
     """CSV part,path,label,group of every picture, so that anyone can check who was where."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["part", "path", "label", "group"])
-            for name in PARTS:
-                part = split.part(name)
-                for i, (picture, label) in enumerate(zip(part.names, part.labels.tolist(), strict=True)):
-                    group = part.groups[i] if part.groups else ""
-                    writer.writerow([name, picture, part.class_names[label], group])
-    except OSError as cause:
-        raise OutputError(f"{path}: cannot be written ({cause.strerror}); choose another -o") from cause
+    with (
+        published(path, "choose another -o") as partial,
+        partial.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["part", "path", "label", "group"])
+        for name in PARTS:
+            part = split.part(name)
+            for i, (picture, label) in enumerate(zip(part.names, part.labels.tolist(), strict=True)):
+                group = part.groups[i] if part.groups else ""
+                writer.writerow([name, picture, part.class_names[label], group])

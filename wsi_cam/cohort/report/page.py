@@ -21,7 +21,7 @@ from wsi_cam import __version__
 from wsi_cam.cohort.gathering import PENDING, Cohort, SlideSummary
 from wsi_cam.cohort.report.pictures import thumbnail
 from wsi_cam.cohort.report.plots import draw, kind_of
-from wsi_cam.export.publishing import published
+from wsi_cam.publishing import published
 from wsi_cam.run_folder import RunFolder
 
 #: Small pictures of this many bytes in all are kept inside of the page; more lie in a folder beside it.
