@@ -60,7 +60,7 @@ def _average(
                 picture[top:bottom, left:right] = 255
                 continue
             any_read = True
-            rows = _interval_means(block.astype(np.float32), edges_y[top : bottom + 1] - y0)
+            rows = _interval_means(block, edges_y[top : bottom + 1] - y0)
             means = _interval_means(rows.swapaxes(0, 1), edges_x[left : right + 1] - x0).swapaxes(0, 1)
             picture[top:bottom, left:right] = means.round().clip(0, 255)
     if not any_read:
@@ -119,17 +119,17 @@ def _cut(edges: NDArray[np.float64], end: int) -> list[tuple[int, int, int, int]
     return runs
 
 
-def _interval_means(values: NDArray[np.float32], edges: NDArray[np.float64]) -> NDArray[np.float32]:
+def _interval_means(
+    values: NDArray[np.uint8] | NDArray[np.float32], edges: NDArray[np.float64]
+) -> NDArray[np.float32]:
     """Means (n, ...) of ``values`` (m, ...) between neighbouring ``edges`` (n + 1,); parts of a pixel count.
 
     An interval of next to no length (a level that lost its last pixels) has the value at its place.
     """
     first = np.minimum(np.floor(edges).astype(np.int64), len(values) - 1)
-    sums = np.add.reduceat(values, first, axis=0)[:-1]
-    # Where two edges fall into one pixel reduceat gives that pixel; nothing whole lies between them.
-    sums[first[:-1] == first[1:]] = 0
+    sums = _sums_between(values, first)
     as_columns = (-1, *[1] * (values.ndim - 1))
-    at_edges = values[first]
+    at_edges = values[first].astype(np.float32)
     at_edges *= (edges - first).astype(np.float32).reshape(as_columns)
     sums += at_edges[1:]
     sums -= at_edges[:-1]
@@ -137,4 +137,20 @@ def _interval_means(values: NDArray[np.float32], edges: NDArray[np.float64]) -> 
     sums /= np.maximum(lengths, 1e-2).reshape(as_columns)
     empty = lengths < 1e-2
     sums[empty] = values[first[:-1][empty]]
+    return sums
+
+
+def _sums_between(
+    values: NDArray[np.uint8] | NDArray[np.float32], first: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Sums (n, ...) of the whole values from ``first[k]`` to ``first[k + 1]``; ``first`` is (n + 1,)."""
+    if values.dtype != np.uint8:
+        sums: NDArray[np.float32] = np.add.reduceat(values, first, axis=0)[:-1]
+        # Where two edges fall into one pixel reduceat gives that pixel; nothing whole lies between them.
+        sums[first[:-1] == first[1:]] = 0
+        return sums
+    # A block's rows as they lie in memory: a twentieth of reduceat's time. Sums of bytes are exact.
+    sums = np.empty((len(first) - 1, *values.shape[1:]), np.float32)
+    for interval, (start, stop) in enumerate(pairwise(first.tolist())):
+        np.add.reduce(values[start:stop], axis=0, dtype=np.float32, out=sums[interval])
     return sums
