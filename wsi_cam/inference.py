@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from wsi_cam.cam.explain import Explainer
 from wsi_cam.classifiers.classifier import Classifier, pad_batch
 from wsi_cam.classifiers.folding import with_norms_folded
+from wsi_cam.classifiers.fusing import with_activations_fused
 from wsi_cam.errors import ModelError
 
 log = logging.getLogger(__name__)
@@ -75,9 +76,10 @@ class PatchExplainer:
     """Classifies and explains uint8 patches at the model's size.
 
     On CUDA the network runs in mixed precision with head and maps in float32, and a batch that
-    overflows is computed again without; on other devices all is float32. Batch norms are folded
-    where that agrees to 1e-5. ``batch_size`` None takes ``default_batch_size``. Raises ModelError for
-    an unknown or unsuited layer or method.
+    overflows is computed again without; on other devices all is float32. Batch norms are folded,
+    and on the CPU activations fused with the convolutions before them, where that agrees to 1e-5.
+    ``batch_size`` None takes ``default_batch_size``. Raises ModelError for an unknown or unsuited
+    layer or method.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class PatchExplainer:
         self.target_layer, self.method = target_layer, method
         self.batch_size = batch_size
         network = with_norms_folded(classifier.network, untouched=(target_layer,))
+        network = with_activations_fused(network, untouched=(target_layer,))
         self._explainer = self._exact = Explainer(network, target_layer, method)
         half = mixed_precision_dtype(classifier.device)
         if half is not None:
