@@ -122,17 +122,18 @@ def _reading_rate(path: Path, size_px: int, batch_size: int) -> float:
 
 
 def _run_rate(path: Path, output: Path, explainer: PatchExplainer) -> float:
-    """Patches per second between the first and the last that a run reports."""
+    """Patches per second from a run's first report until both heatmaps are finished."""
     reports: list[tuple[int, float]] = []
-    explain_slide(
+    result = explain_slide(
         path,
         output,
         explainer,
         RunSettings(export=("csv",), overlap=0.0),
         progress=lambda done, total: reports.append((done, time.perf_counter())),
     )
-    (first, began), (last, ended) = reports[0], reports[-1]
-    return (last - first) / (ended - began)
+    # That all are done is said with the last batch, and again before each thing that is written then.
+    ended = [at for done, at in reports if done == result.n_patches][1]
+    return result.n_patches / (ended - reports[0][1])
 
 
 def _agreement(explainer: PatchExplainer, pixels: Pixels) -> dict[str, float]:

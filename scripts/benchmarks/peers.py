@@ -26,6 +26,7 @@ from typing import Any
 
 import torch
 
+from scripts.benchmarks.pairing import median_ratio
 from scripts.benchmarks.whole_run import (
     BATCH_SIZE,
     CLASS_NAMES,
@@ -88,7 +89,7 @@ def measure(work: Path, quick: bool) -> dict[str, Any]:
     return {
         "patches": case.n_patches,
         **{f"{name}_s": round(value, 1) for name, value in medians.items()},
-        **{f"{name}_over_ours": round(medians[name] / medians["wsi_cam"], 2) for name in pythons},
+        **{f"{name}_over_ours": median_ratio(seconds[name], seconds["wsi_cam"]) for name in pythons},
         "versions": {name: _version(name, python) for name, python in pythons.items()},
     }
 

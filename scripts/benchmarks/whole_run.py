@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from scripts.benchmarks.pairing import median_ratio
 from tests.make_models import model_card, write_bundle
 from tests.make_slides import tissue_image, write_svs
 
@@ -81,7 +82,7 @@ def measure(work: Path, quick: bool) -> dict[str, Any]:
         "command_s": round(statistics.median(command), 2),
         "imports_s": round(statistics.median(imports), 2),
         "run_s": round(statistics.median(runs), 2),
-        "run_over_bare_forward": round(statistics.median(runs) / statistics.median(bare), 3),
+        "run_over_bare_forward": median_ratio(runs, bare),
         "each_ratio": [round(run / passes, 3) for run, passes in zip(runs, bare, strict=True)],
         "stages_of_first_run_s": timing["seconds"],
     }
