@@ -106,7 +106,8 @@ def _run(slides: list[Path], n_classes: int = 2, overlap: float = 0.0) -> dict[s
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     # This part takes half an hour: say what is there already.
-    print(f"{len(slides)} x {slides[0].stem}, {n_classes} classes, overlap {overlap:g}: {measured}", flush=True)
+    what = f"{len(slides)} x {slides[0].stem}, {n_classes} classes, overlap {overlap:g}"
+    print(f"{what}: {measured}", flush=True)
     return measured
 
 
