@@ -15,6 +15,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says more of the machine's other work than of the code.
+settings.register_profile("without deadline", deadline=None)
+settings.load_profile("without deadline")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

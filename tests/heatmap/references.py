@@ -1,11 +1,37 @@
-"""Slow and obvious ways to the same heatmaps: the oracles of these tests."""
+"""Heatmaps with holes, and slow and obvious ways to what is made of them: the oracles of these tests."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Iterable
+
 import numpy as np
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from wsi_cam.geometry import Size
+
+
+@st.composite
+def heatmaps(draw: st.DrawFn, max_height: int, max_width: int) -> NDArray[np.float32]:
+    """Two channels of values, with pixels and whole rows that are NaN."""
+    height, width = draw(st.integers(1, max_height)), draw(st.integers(1, max_width))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    heatmap = rng.normal(size=(2, height, width)).astype(np.float32)
+    heatmap[:, rng.random((height, width)) < draw(st.sampled_from([0, 0.3, 0.9]))] = np.nan
+    heatmap[:, rng.random(height) < draw(st.sampled_from([0, 0.5]))] = np.nan
+    return heatmap
+
+
+def put_bands(
+    put: Callable[[int, NDArray[np.float32]], None], heatmap: NDArray[np.float32], cuts: Iterable[int]
+) -> None:
+    """Puts the heatmap in bands that end at ``cuts``; bands of nothing but NaN are left out."""
+    height = heatmap.shape[1]
+    edges = sorted({0, height, *(cut for cut in cuts if cut < height)})
+    for top, bottom in itertools.pairwise(edges):
+        if np.isfinite(heatmap[:, top:bottom]).any():
+            put(top, heatmap[:, top:bottom])
 
 
 def stitched(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 import tracemalloc
 from collections.abc import Mapping
 
@@ -38,30 +37,20 @@ class Chunks:
 
 
 def pyramid_of(heatmap: NDArray[np.float32], levels: int, chunk: tuple[int, int], cuts: list[int]) -> Chunks:
-    """Puts the heatmap in bands that end at ``cuts``; bands of nothing but NaN are left out."""
     channels, height, width = heatmap.shape
     sizes = [Size(-(-width // 2**k), -(-height // 2**k)) for k in range(levels)]
     chunks = Chunks(sizes, channels, chunk)
     rows = PyramidRows(sizes, channels, chunk, chunks)
-    edges = sorted({0, height, *(cut for cut in cuts if cut < height)})
-    for top, bottom in itertools.pairwise(edges):
-        if np.isfinite(heatmap[:, top:bottom]).any():
-            rows.put(top, heatmap[:, top:bottom])
+    references.put_bands(rows.put, heatmap, cuts)
     rows.close()
     return chunks
 
 
-@st.composite
-def heatmaps(draw: st.DrawFn) -> NDArray[np.float32]:
-    height, width = draw(st.integers(1, 70)), draw(st.integers(1, 40))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    heatmap = rng.normal(size=(2, height, width)).astype(np.float32)
-    heatmap[:, rng.random((height, width)) < draw(st.sampled_from([0, 0.3, 0.9]))] = np.nan
-    heatmap[:, rng.random(height) < draw(st.sampled_from([0, 0.5]))] = np.nan
-    return heatmap
-
-
-@given(heatmap=heatmaps(), cuts=st.lists(st.integers(1, 70), max_size=12), levels=st.integers(1, 6))
+@given(
+    heatmap=references.heatmaps(70, 40),
+    cuts=st.lists(st.integers(1, 70), max_size=12),
+    levels=st.integers(1, 6),
+)
 def test_every_level_is_the_mean_of_the_finite_finest_pixels(
     heatmap: NDArray[np.float32], cuts: list[int], levels: int
 ) -> None:
@@ -72,7 +61,7 @@ def test_every_level_is_the_mean_of_the_finite_finest_pixels(
         np.testing.assert_allclose(chunks.levels[level], expected, rtol=1e-6, atol=1e-7)
 
 
-@given(heatmap=heatmaps(), cuts=st.lists(st.integers(1, 70), max_size=12))
+@given(heatmap=references.heatmaps(70, 40), cuts=st.lists(st.integers(1, 70), max_size=12))
 def test_how_the_rows_were_cut_into_bands_changes_no_bit(
     heatmap: NDArray[np.float32], cuts: list[int]
 ) -> None:

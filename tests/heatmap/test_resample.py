@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -32,29 +30,16 @@ def resample(
         target[:, first_row:given_away] = rows
 
     resampler = BandResampler(Size(width, height), source_to_level0, size, to_level0, channels, keep)
-    edges = sorted({0, height, *(cut for cut in cuts if cut < height)})
-    for top, bottom in itertools.pairwise(edges):
-        if np.isfinite(source[:, top:bottom]).any():
-            resampler.put(top, source[:, top:bottom])
+    references.put_bands(resampler.put, source, cuts)
     resampler.close()
     return target
-
-
-@st.composite
-def sources(draw: st.DrawFn) -> NDArray[np.float32]:
-    height, width = draw(st.integers(1, 12)), draw(st.integers(1, 12))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    source = rng.normal(size=(2, height, width)).astype(np.float32)
-    source[:, rng.random((height, width)) < draw(st.sampled_from([0, 0.3, 0.9]))] = np.nan
-    source[:, rng.random(height) < draw(st.sampled_from([0, 0.5]))] = np.nan
-    return source
 
 
 scales = st.floats(0.15, 4) | st.sampled_from([0.25, 0.5, 1 / 3, 1.0, 2.0, 3.0])
 
 
 @given(
-    source=sources(),
+    source=references.heatmaps(12, 12),
     scale_x=scales,
     scale_y=scales,
     offset=st.sampled_from([0.0, 0.3, -1.7]),
@@ -70,7 +55,9 @@ def test_bands_give_what_the_slow_mean_by_area_gives(
     np.testing.assert_allclose(target, expected, rtol=1e-5, atol=1e-5)
 
 
-@given(source=sources(), scale_x=scales, scale_y=scales, value=st.floats(-100, 100, width=32))
+@given(
+    source=references.heatmaps(12, 12), scale_x=scales, scale_y=scales, value=st.floats(-100, 100, width=32)
+)
 def test_a_constant_stays_that_constant_at_every_ratio(
     source: NDArray[np.float32], scale_x: float, scale_y: float, value: float
 ) -> None:

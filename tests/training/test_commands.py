@@ -249,21 +249,15 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+def importing(file: Path, bundle: Path, names: str, size_px: int) -> tuple[object, ...]:
+    return (file, "-o", bundle, "--class-names", names, "--size-px", size_px, "--mpp", 0.5)
+
+
 class TestImporting:
     def test_a_sigmoid_head_becomes_two_classes_with_the_same_probabilities(
         self, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        words = (
-            weights,
-            "-o",
-            tmp_path / "b",
-            "--class-names",
-            "normal,tumour",
-            "--size-px",
-            64,
-            "--mpp",
-            0.5,
-        )
+        words = importing(weights, tmp_path / "b", "normal,tumour", 64)
         assert command(import_model, *words) == 0
         assert "nothing measured" in capsys.readouterr().out
         ours = load_classifier(tmp_path / "b", "cpu")
@@ -279,17 +273,7 @@ class TestImporting:
     def test_labelled_pictures_calibrate_an_imported_model(
         self, weights: Path, pictures: tuple[Path, Path], tmp_path: Path
     ) -> None:
-        words = (
-            weights,
-            "-o",
-            tmp_path / "b",
-            "--class-names",
-            "normal,tumour",
-            "--size-px",
-            32,
-            "--mpp",
-            0.5,
-        )
+        words = importing(weights, tmp_path / "b", "normal,tumour", 32)
         assert command(import_model, *words, "--fit-on", pictures[1], "--device", "cpu") == 0
         classifier = load_classifier(tmp_path / "b", "cpu")
         assert classifier.card.evidence_scale is not None
@@ -301,17 +285,7 @@ class TestImporting:
         with zipfile.ZipFile(tmp_path / "m.pt", "w") as archive:
             archive.writestr("m/constants.pkl", b"")
             archive.writestr("m/code/__torch__.py", b"")
-        words = (
-            tmp_path / "m.pt",
-            "-o",
-            tmp_path / "b",
-            "--class-names",
-            "a,b",
-            "--size-px",
-            32,
-            "--mpp",
-            0.5,
-        )
+        words = importing(tmp_path / "m.pt", tmp_path / "b", "a,b", 32)
         with pytest.raises(ModelError, match="TorchScript"):
             command(import_model, *words)
         assert not (tmp_path / "b").exists()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from wsi_cam.cli.card_options import add_card_options, card_facts, names
+
 _DESCRIPTION = """\
 Turn a ResNet-50 state dict (.pth, .pt, .ckpt, .safetensors) into a bundle. Plain torchvision and timm keys,
 "module." prefixes, Lightning checkpoints and one-logit sigmoid heads (which become two classes) are
@@ -29,8 +31,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add = parser.add_argument
     add("file", metavar="FILE", type=Path)
     add("-o", "--output", metavar="BUNDLE", type=Path, required=True, help="bundle folder to write")
-    add("--class-names", metavar="A,B", required=True, help="in the order of the network's outputs; "
-        "for one sigmoid output: negative,positive")  # fmt: skip
+    add("--class-names", metavar="A,B", type=names, required=True,
+        help="in the order of the network's outputs; for one sigmoid output: negative,positive")  # fmt: skip
     add("--size-px", metavar="N", type=int, required=True, help="side of a patch, model pixels")
     add("--mpp", metavar="F", type=float, required=True, help="spacing of a model pixel, um")
     add(
@@ -52,14 +54,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         default=(0.229, 0.224, 0.225),
         help="default: ImageNet's",
     )
-    add("--name", metavar="TEXT", help="name in the card (default: the file's)")
-    add("--label-region-px", metavar="N", type=int, help="side of the central square that labels speak of")
-    add(
-        "--card",
-        metavar="JSON",
-        type=Path,
-        help="facts for the card: data, licences, intended_use, limits ...",
-    )
+    add_card_options(parser, "the file's")
     add("--fit-on", metavar="DATA", type=Path, help="labelled pictures: class folders, zip or CSV")
     add("--groups", metavar="CSV", type=Path, help="path,group of the --fit-on pictures")
     add("--device", metavar="NAME", default="auto", help="auto (default), cuda, mps or cpu")
@@ -76,14 +71,12 @@ def run(args: argparse.Namespace) -> int:
     """Exit status 0."""
     from wsi_cam.cli.evaluate import table_of
     from wsi_cam.cli.stage_progress import StageProgress
-    from wsi_cam.training.card import gather_card_facts
     from wsi_cam.training.importing import ImportRequest, import_model
 
-    facts = gather_card_facts(args.card, {"name": args.name, "label_region_px": args.label_region_px})
     request = ImportRequest(
         file=args.file,
         bundle=args.output,
-        class_names=tuple(name.strip() for name in args.class_names.split(",")),
+        class_names=args.class_names,
         size_px=args.size_px,
         mpp_um=args.mpp,
         stride_in=args.stride_in,
@@ -93,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         groups=args.groups,
         device=args.device,
         replace_existing=args.force,
-        facts=facts,
+        facts=card_facts(args),
     )
     with StageProgress() as progress:
         metrics = import_model(request, progress)

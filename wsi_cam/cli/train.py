@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from wsi_cam.cli.card_options import add_card_options, card_facts, names
+
 _DESCRIPTION = """\
 Fit a ResNet-50 to labelled patches, calibrate it, measure it, and write it as a bundle for
 "wsi-cam run --model BUNDLE". First the head alone is fitted, then all layers.
@@ -73,14 +75,7 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="of each class and slide (default: all)",
     )
-    add("--name", metavar="TEXT", help="name in the card (default: the bundle's)")
-    add("--label-region-px", metavar="N", type=int, help="side of the central square that labels speak of")
-    add(
-        "--card",
-        metavar="JSON",
-        type=Path,
-        help="facts for the card: data, licences, intended_use, limits ...",
-    )
+    add_card_options(group, "the bundle's")
 
 
 def _add_fitting_options(parser: argparse.ArgumentParser) -> None:
@@ -111,20 +106,14 @@ def _add_fitting_options(parser: argparse.ArgumentParser) -> None:
     add("-q", "--quiet", action="store_true", help="print errors and warnings only")
 
 
-def names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(","))
-
-
 def run(args: argparse.Namespace) -> int:
     """Exit status 0."""
     from wsi_cam.classifiers.device import choose_device
     from wsi_cam.cli.evaluate import table_of
     from wsi_cam.cli.stage_progress import StageProgress
-    from wsi_cam.training.card import gather_card_facts
     from wsi_cam.training.recipe import Recipe
     from wsi_cam.training.train_classifier import TrainingRequest, train_classifier
 
-    facts = gather_card_facts(args.card, {"name": args.name, "label_region_px": args.label_region_px})
     request = TrainingRequest(
         data=args.data,
         bundle=args.output,
@@ -152,7 +141,7 @@ def run(args: argparse.Namespace) -> int:
         resume=args.resume,
         checkpoint=args.checkpoint,
         replace_existing=args.force,
-        facts=facts,
+        facts=card_facts(args),
     )
     with StageProgress(args.quiet) as progress:
         metrics = train_classifier(request, progress)
