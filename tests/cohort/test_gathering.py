@@ -15,7 +15,7 @@ import pytest
 from tests.cohort.make_results import CLASSES, finished_slide, hills, listed
 from wsi_cam.cohort.gathering import Cohort, gather_cohort
 from wsi_cam.cohort.presets import PRESETS
-from wsi_cam.cohort.tables import COLUMNS, PATIENT_COLUMNS, write_tables
+from wsi_cam.cohort.tables import COLUMNS, PATIENT_COLUMNS, patient_rows, write_tables
 from wsi_cam.errors import DataError, OutputError, SettingsError
 from wsi_cam.export.tables import read_patches_csv
 from wsi_cam.heatmap.store import open_heatmap
@@ -183,6 +183,25 @@ def test_patients_are_summed_up_worst_first(folder: Path, tmp_path: Path) -> Non
         sum(s.target.area_mm2 for s in own if s.target), rel=1e-5
     )
     assert int(rows[0]["foci"]) == sum(s.target.foci.count for s in own if s.target)
+
+
+def test_areas_of_different_classes_are_not_summed_up(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    of_normal = {"class": "normal", "value": 0.5, "of_each_class": {"normal": 0.5, "tumour": 0.9}}
+    for name, changes in (("a", {}), ("b", {"score": of_normal}), ("c", {})):
+        finished_slide(run, name, hills(8, 9, seed=1), row=row(name, patient_id="p"), **changes)
+    listed(run, row("broken", "failed", error="no such luck", patient_id="p"))
+    cohort = gather_cohort(run)
+    rows = {row["class"]: row for row in map(dict, patient_rows(cohort))}
+    assert set(rows) == {"tumour", "normal"}
+    for class_name, samples in (("tumour", ("a", "c")), ("normal", ("b",))):
+        targets = [s.target for s in cohort.measured if s.sample_id in samples]
+        said = rows[class_name]
+        assert said["area_mm2"] == pytest.approx(sum(t.area_mm2 for t in targets if t))
+        assert (said["slides"], said["without_numbers"]) == (len(samples) + 1, 1)
+        assert said["worst_slide"] == samples[0]
+    (together,) = patient_rows(gather_cohort(run, class_name="tumour"))
+    assert (together["class"], together["slides"]) == ("tumour", 4)
 
 
 def test_without_patients_there_is_no_table_of_them(folder: Path, tmp_path: Path) -> None:

@@ -264,8 +264,12 @@ def test_labels_that_say_nothing_clear_are_refused(tmp_path: Path, labels: str, 
 def test_two_truths_for_a_slide_and_none_at_all_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no truth in it"):
         find_truth(tmp_path, CLASSES)
+    for name in ("missing", "missing.csv"):
+        with pytest.raises(DataError, match=rf"{name}: no such folder or file; give --truth a folder"):
+            find_truth(tmp_path / name, CLASSES)
+    (tmp_path / "labels.txt").touch()
     with pytest.raises(DataError, match="neither a folder nor"):
-        find_truth(tmp_path / "missing", CLASSES)
+        find_truth(tmp_path / "labels.txt", CLASSES)
     for name in ("a.geojson", "a.xml"):
         (tmp_path / name).write_bytes(b"")
     with pytest.raises(DataError, match=r"a\.xml: a second truth for a, beside a\.geojson"):

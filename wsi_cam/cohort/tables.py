@@ -136,41 +136,48 @@ def class_rows(slide: SlideSummary, threshold: float) -> Iterator[dict[str, Valu
 
 
 def patient_rows(cohort: Cohort) -> Iterator[dict[str, Value]]:
-    """A row per patient that the manifest named: the worst slide and sums over all; worst patients first.
+    """A row per patient that the manifest named and per target class of its slides; worst patients first.
 
-    Numbers are of the target class. Patients whose slides all failed come last.
+    Areas of different classes are never added up. Slides without numbers count in each row of their patient.
+    Patients whose slides all failed come last, with one row.
     """
     patients: dict[str, list[SlideSummary]] = {}
     for slide in cohort.slides:  # in the order of ranks, so the first slide of a patient is its worst
         if slide.patient_id:
             patients.setdefault(slide.patient_id, []).append(slide)
-    for patient_id, slides in patients.items():
-        targets = [(s.target, s.numbers) for s in slides if s.target is not None and s.numbers is not None]
-        row: dict[str, Value] = {
-            "patient_id": patient_id,
-            "slides": len(slides),
-            "without_numbers": len(slides) - len(targets),
-            "labels": "; ".join(sorted({s.label for s in slides if s.label})),
-        }
-        if targets:
-            worst = slides[0]
-            area = math.fsum(target.area_mm2 for target, _ in targets)
-            tissue = math.fsum(numbers.tissue_mm2 for _, numbers in targets)
-            longest = max((s for s in slides if s.target is not None), key=_longest_diameter_mm)
-            row |= {
-                "worst_slide": worst.sample_id,
-                "score": worst.score,
-                "rank": worst.rank,
-                "positive_slides": sum(s.positive is True for s in slides),
-                "class": worst.target_class,
-                "area_mm2": area,
-                "tissue_mm2": tissue,
-                "share_of_tissue": min(1.0, area / tissue),
-                "foci": sum(target.foci.count for target, _ in targets),
-                "longest_diameter_mm": _longest_diameter_mm(longest) or None,
-                "size_class": longest.size_class,
-            }
-        yield row
+    for slides in patients.values():
+        for class_name in dict.fromkeys(s.target_class for s in slides if s.numbers is not None) or ("",):
+            yield _patient_row([s for s in slides if s.numbers is None or s.target_class == class_name])
+
+
+def _patient_row(slides: Sequence[SlideSummary]) -> dict[str, Value]:
+    """The worst of a patient's slides and sums over all; those with numbers are of one class, and first."""
+    worst = slides[0]
+    targets = [(s.target, s.numbers) for s in slides if s.target is not None and s.numbers is not None]
+    row: dict[str, Value] = {
+        "patient_id": worst.patient_id,
+        "slides": len(slides),
+        "without_numbers": len(slides) - len(targets),
+        "labels": "; ".join(sorted({s.label for s in slides if s.label})),
+    }
+    if not targets:
+        return row
+    area = math.fsum(target.area_mm2 for target, _ in targets)
+    tissue = math.fsum(numbers.tissue_mm2 for _, numbers in targets)
+    longest = max((s for s in slides if s.target is not None), key=_longest_diameter_mm)
+    return row | {
+        "worst_slide": worst.sample_id,
+        "score": worst.score,
+        "rank": worst.rank,
+        "positive_slides": sum(s.positive is True for s in slides),
+        "class": worst.target_class,
+        "area_mm2": area,
+        "tissue_mm2": tissue,
+        "share_of_tissue": min(1.0, area / tissue),
+        "foci": sum(target.foci.count for target, _ in targets),
+        "longest_diameter_mm": _longest_diameter_mm(longest) or None,
+        "size_class": longest.size_class,
+    }
 
 
 def _longest_diameter_mm(slide: SlideSummary) -> float:

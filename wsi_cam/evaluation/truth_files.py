@@ -33,10 +33,11 @@ def find_truth(path: Path, classes: TruthClasses) -> dict[str, SlideTruth]:
     if path.is_dir():
         files = _annotation_files(path)
         labels = _labels(path / LABELS_CSV, classes) if (path / LABELS_CSV).is_file() else {}
-    elif path.suffix.lower() == ".csv":
+    elif path.suffix.lower() == ".csv" and path.exists():
         files, labels = {}, _labels(path, classes)
     else:
-        raise DataError(f"{path}: neither a folder nor a .csv; give --truth a folder of annotations")
+        fault = "neither a folder nor a .csv" if path.exists() else "no such folder or file"
+        raise DataError(f"{path}: {fault}; give --truth a folder of annotations or a labels.csv")
     if not files and not labels:
         raise DataError(f"{path}: no truth in it; name annotations after their slides, as case_7.geojson")
     return {name: SlideTruth(labels.get(name), files.get(name)) for name in sorted(files | labels)}
