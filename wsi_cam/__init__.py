@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from wsi_cam.one_patch import explain_patch
     from wsi_cam.pipeline import SlideResult, explain_slide
     from wsi_cam.settings import RunSettings
-    from wsi_cam.slides.slide import Slide, open_slide
+    from wsi_cam.slides.opening import open_slide
+    from wsi_cam.slides.slide import Slide
 
 __version__ = "0.1.0"
 
@@ -46,7 +47,7 @@ _HOME = {
     "explain_slide": "wsi_cam.pipeline",
     "load_classifier": "wsi_cam.classifiers.bundle",
     "open_heatmap": "wsi_cam.heatmap.store",
-    "open_slide": "wsi_cam.slides.slide",
+    "open_slide": "wsi_cam.slides.opening",
     "plan_batch": "wsi_cam.batch",
     "run_batch": "wsi_cam.batch",
 }

@@ -27,7 +27,7 @@ def try_reader(reader: str) -> str:
     """Write a small tiled slide, read it back with ``reader``, and compare the pixels."""
     import tifffile
 
-    from wsi_cam.slides.slide import open_slide
+    from wsi_cam.slides.opening import open_slide
 
     pixels = np.arange(512 * 512 * 3, dtype=np.uint32).astype(np.uint8).reshape(512, 512, 3)
     with tempfile.TemporaryDirectory() as folder:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from wsi_cam.errors import SettingsError
 from wsi_cam.slide_url import SlideUrl, folder_name, located
-from wsi_cam.slides.slide import SLIDE_SUFFIXES, is_slide
+from wsi_cam.slides.opening import SLIDE_SUFFIXES, is_slide
 
 log = logging.getLogger(__name__)
 

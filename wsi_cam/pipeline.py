@@ -24,7 +24,7 @@ from wsi_cam.slide_run.journal import Journal, plan_digest
 from wsi_cam.slide_run.looking import PatchesDone, ShouldStop, Stopwatch, look_at_patches
 from wsi_cam.slide_run.outputs import write_failure_picture, write_outputs
 from wsi_cam.slide_run.record import provenance, slide_record
-from wsi_cam.slides.slide import open_slide
+from wsi_cam.slides.opening import open_slide
 
 
 @dataclass(frozen=True)

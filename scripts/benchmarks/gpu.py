@@ -30,7 +30,8 @@ from wsi_cam.geometry import Affine, Level0, Thumbnail
 from wsi_cam.inference import PatchExplainer
 from wsi_cam.loader import PatchReader, ReadAhead, default_workers, read_batches
 from wsi_cam.settings import RunSettings
-from wsi_cam.slides.slide import open_slide, require_mpp
+from wsi_cam.slides.opening import open_slide
+from wsi_cam.slides.slide import require_mpp
 from wsi_cam.tiling.patch_plan import plan_patches
 from wsi_cam.tiling.tissue import TissueMask
 

@@ -29,7 +29,8 @@ from tests.make_slides import tissue_image, write_svs
 from wsi_cam.demo_slide import demo_slide
 from wsi_cam.geometry import Affine, Level0, Thumbnail
 from wsi_cam.loader import PatchReader, ReadAhead, read_batches
-from wsi_cam.slides.slide import Slide, open_slide, require_mpp
+from wsi_cam.slides.opening import open_slide
+from wsi_cam.slides.slide import Slide, require_mpp
 from wsi_cam.tiling.patch_plan import plan_patches
 from wsi_cam.tiling.tissue import TissueMask
 

@@ -32,7 +32,8 @@ from tests.make_slides import write_sparse_svs
 from wsi_cam.export.source import export_source
 from wsi_cam.geometry import Affine, Box, Level0, Mpp
 from wsi_cam.run_folder import RunFolder, write_json
-from wsi_cam.slides.slide import open_slide, require_mpp
+from wsi_cam.slides.opening import open_slide
+from wsi_cam.slides.slide import require_mpp
 from wsi_cam.viewer.deep_zoom import TILE_PX, DeepZoom
 from wsi_cam.viewer.tiles import finest_heatmap_level
 

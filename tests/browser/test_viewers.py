@@ -14,7 +14,7 @@ from wsi_cam.export.colour_maps import probability_scale
 from wsi_cam.export.ome_tiff import write_heatmap_ome_tiff
 from wsi_cam.export.overlay_tiff import write_overlay_ome_tiff
 from wsi_cam.geometry import Affine, Mpp
-from wsi_cam.slides.slide import open_slide
+from wsi_cam.slides.opening import open_slide
 
 MPP, CELL_PX = Mpp(0.5, 0.5), 4
 WIDTH, HEIGHT = 600, 480  # heatmap pixels; a pyramid of three levels

@@ -22,7 +22,8 @@ from wsi_cam.export.overlay_tiff import write_overlay_ome_tiff
 from wsi_cam.export.slide_scaling import ScaledGrid, read_scaled
 from wsi_cam.geometry import Affine, Box, Heatmap, Level0, Mpp, Size
 from wsi_cam.heatmap.store import HeatmapStore
-from wsi_cam.slides.slide import LevelInfo, Slide, SlideInfo, open_slide
+from wsi_cam.slides.opening import open_slide
+from wsi_cam.slides.slide import LevelInfo, Slide, SlideInfo
 
 MPP = Mpp(0.5, 0.4)
 WIDTH, HEIGHT = 2100, 1700

@@ -14,7 +14,8 @@ from tests.export.make_heatmaps import heatmap
 from tests.make_slides import write_ome_tiff
 from wsi_cam.export.slide_view import SlideView, heatmap_on_panel, interpolated, read_slide_view
 from wsi_cam.geometry import Affine, Box, Level0, Mpp
-from wsi_cam.slides.slide import open_slide, require_mpp
+from wsi_cam.slides.opening import open_slide
+from wsi_cam.slides.slide import require_mpp
 
 
 def slowly(values: NDArray[np.float32], x: float, y: float) -> float:

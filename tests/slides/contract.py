@@ -13,7 +13,8 @@ import pytest
 from tests.make_slides import Image
 from wsi_cam.errors import SlideError
 from wsi_cam.geometry import Size
-from wsi_cam.slides.slide import PixelBox, Slide, open_slide
+from wsi_cam.slides.opening import open_slide
+from wsi_cam.slides.slide import PixelBox, Slide
 
 HEIGHT, WIDTH = 203, 317
 

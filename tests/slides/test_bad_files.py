@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
+import re
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 import tifffile
 
@@ -23,7 +27,7 @@ from tests.make_slides import (
 )
 from wsi_cam.errors import SlideError
 from wsi_cam.slides.identity import slide_identity
-from wsi_cam.slides.slide import READERS, is_slide, open_slide
+from wsi_cam.slides.opening import READERS, is_slide, open_slide
 from wsi_cam.slides.tile_decoding import JPEG, RGB, YCBCR, TileCoding
 
 ALL_READERS = ["auto", *READERS]
@@ -191,6 +195,22 @@ def test_wherever_a_jpeg_tile_was_cut_no_more_than_its_last_block_may_pass(
             changed = (coding.decode(whole[:end] + b"\xff\xd9", 64, 64) != pixels).any(axis=2)
             changed[-side - 1 :, -side - 1 :] = False  # smooth chroma reaches a pixel further
             assert not changed.any(), f"cut after {end} bytes"
+
+
+@pytest.mark.parametrize("kind", [{"progressive": True}, {"restart_marker_blocks": 3}])
+def test_a_cut_is_noticed_in_jpeg_of_many_scans_and_between_restart_markers(
+    image: Image, kind: dict[str, Any]
+) -> None:
+    stream = io.BytesIO()
+    PIL.Image.fromarray(image[60:124, 80:144]).save(stream, "JPEG", quality=90, subsampling=0, **kind)
+    whole, coding = stream.getvalue(), TileCoding(JPEG, YCBCR, 3)
+    assert coding.decode(whole, 64, 64).shape == (64, 64, 3)
+    first = whole.index(b"\xff\xda") + 14
+    ends = [first + int(kept * (len(whole) - first)) for kept in (0.05, 0.5, 0.9)]
+    ends += [found.start() for found in re.finditer(rb"\xff[\xd0-\xd7]", whole[:-200])]
+    for end in ends:
+        with pytest.raises(ValueError, match="cut off"):
+            coding.decode(whole[:end] + b"\xff\xd9", 64, 64)
 
 
 def test_a_jpeg_tile_that_is_grey_in_its_corner_is_no_cut_one() -> None:

@@ -12,7 +12,7 @@ from tests.make_dicom import write_dicom_series
 from tests.make_slides import Image
 from wsi_cam.errors import SlideError
 from wsi_cam.slides.dicom_series import files_of_series, series_in_folder, series_uid
-from wsi_cam.slides.slide import is_slide, open_slide
+from wsi_cam.slides.opening import is_slide, open_slide
 
 
 @pytest.fixture

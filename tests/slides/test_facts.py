@@ -12,8 +12,9 @@ import tifffile
 from tests.make_slides import Image, write_generic_tiff, write_ome_tiff, write_svs
 from wsi_cam.errors import SlideError, SpacingError
 from wsi_cam.geometry import Box, Mpp, Size
+from wsi_cam.slides.opening import READERS, open_slide
 from wsi_cam.slides.openslide_reader import _over_white, _read_info
-from wsi_cam.slides.slide import READERS, SlideInfo, open_slide, require_mpp
+from wsi_cam.slides.slide import SlideInfo, require_mpp
 
 
 def facts(path: Path, reader: str = "auto", **options: float) -> SlideInfo:

@@ -12,7 +12,7 @@ from tests.make_dicom import write_dicom_series
 from tests.make_slides import Image, write_generic_tiff, write_ome_tiff, write_svs
 from tests.slides.contract import SlideContract, read_in_spawned_process
 from wsi_cam.geometry import Mpp
-from wsi_cam.slides.slide import READERS, open_slide
+from wsi_cam.slides.opening import READERS, open_slide
 
 
 class TestOpenSlideOnAperio(SlideContract):

@@ -12,7 +12,8 @@ from tests.make_philips import write_philips_tiff
 from tests.make_slides import Image, tissue_image, write_generic_tiff, write_sparse_svs, write_svs
 from wsi_cam.errors import SlideError
 from wsi_cam.geometry import Mpp
-from wsi_cam.slides.slide import Slide, open_slide
+from wsi_cam.slides.opening import open_slide
+from wsi_cam.slides.slide import Slide
 
 KINDS: dict[str, dict[str, Any]] = {
     "jpeg 4:2:0": {"subsampling": "420"},

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tests.make_slides import Image, tissue_image, write_generic_tiff, write_sparse_svs
 from wsi_cam.geometry import Mpp
 from wsi_cam.slides import thumbnail
-from wsi_cam.slides.slide import open_slide
+from wsi_cam.slides.opening import open_slide
 from wsi_cam.slides.thumbnail import read_thumbnail
 
 

@@ -13,7 +13,7 @@ from scipy import ndimage
 from tests.make_slides import downsampled, tissue_image
 from wsi_cam.errors import TissueError
 from wsi_cam.geometry import Affine, Level0, Mpp, Thumbnail
-from wsi_cam.slides.slide import open_slide
+from wsi_cam.slides.opening import open_slide
 from wsi_cam.slides.thumbnail import read_thumbnail
 from wsi_cam.tiling.tissue import TissueMask, find_tissue
 

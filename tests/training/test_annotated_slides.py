@@ -17,7 +17,7 @@ from tests.make_slides import tissue_image, write_generic_tiff
 from tests.training.make_patches import write_csv
 from wsi_cam.errors import DataError, SettingsError, SpacingError
 from wsi_cam.geometry import Box, Mpp
-from wsi_cam.slides.slide import open_slide
+from wsi_cam.slides.opening import open_slide
 from wsi_cam.training.annotated_slides import CuttingSettings, cut_annotated_slides
 from wsi_cam.training.annotations import read_annotations
 from wsi_cam.training.data import read_data

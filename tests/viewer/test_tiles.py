@@ -16,7 +16,7 @@ from wsi_cam.export.jpeg import jpeg_bytes
 from wsi_cam.export.source import export_source
 from wsi_cam.geometry import Affine, Box
 from wsi_cam.run_folder import RunFolder
-from wsi_cam.slides.slide import open_slide
+from wsi_cam.slides.opening import open_slide
 
 WIDTH, HEIGHT = SLIDE_SIZE
 TOP_LEVEL = 10  # 900 px

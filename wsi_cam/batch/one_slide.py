@@ -33,7 +33,7 @@ from wsi_cam.pipeline import PreparedSlide, explain_prepared, prepare_slide
 from wsi_cam.result_identity import model_facts, result_identity
 from wsi_cam.run_folder import RunFolder
 from wsi_cam.slides.identity import slide_identity
-from wsi_cam.slides.slide import check_path
+from wsi_cam.slides.opening import check_path
 from wsi_cam.tiling.roi import read_roi
 
 PatchesDone = Callable[[int, int], None]

@@ -21,7 +21,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(args: argparse.Namespace) -> int:
-    from wsi_cam.slides.slide import open_slide
+    from wsi_cam.slides.opening import open_slide
 
     with open_slide(args.slide, reader=args.reader, series=args.series) as slide:
         info = slide.info

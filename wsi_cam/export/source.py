@@ -22,7 +22,8 @@ from wsi_cam.process_list import read_process_list
 from wsi_cam.run_folder import RunFolder, SlideFolder
 from wsi_cam.slide_url import SlideUrl, located
 from wsi_cam.slides.identity import slide_identity
-from wsi_cam.slides.slide import Slide, open_slide
+from wsi_cam.slides.opening import open_slide
+from wsi_cam.slides.slide import Slide
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from wsi_cam.errors import SlideError
 from wsi_cam.slides.dicom_series import files_of_series
-from wsi_cam.slides.slide import check_path
+from wsi_cam.slides.opening import check_path
 
 _END = 2**20
 _SAMPLE, _SAMPLES = 2**10, 64

@@ -23,7 +23,8 @@ from wsi_cam.errors import DataError, SlideError, TissueError
 from wsi_cam.inputs import SlideInput, assign_sample_ids, safe_name
 from wsi_cam.loader import PatchReader
 from wsi_cam.publishing import published_folder
-from wsi_cam.slides.slide import Slide, open_slide, require_mpp
+from wsi_cam.slides.opening import open_slide
+from wsi_cam.slides.slide import Slide, require_mpp
 from wsi_cam.slides.thumbnail import read_thumbnail
 from wsi_cam.tiling.patch_plan import PatchPlan, plan_patches
 from wsi_cam.tiling.roi import mask_from_polygons
