@@ -57,9 +57,27 @@ def test_help_names_every_command_and_teaches_the_first_step(capsys: pytest.Capt
 
 def test_help_starts_without_torch() -> None:
     heavy = "{'torch', 'zarr', 'matplotlib', 'skimage', 'numpy'}"
-    code = f"import sys, wsi_cam.cli.main; found = {heavy} & set(sys.modules); sys.exit(str(found or 0))"
+    code = f"import sys, wsi_cam.cli.commands; found = {heavy} & set(sys.modules); sys.exit(str(found or 0))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.strip() == "0"
+
+
+def test_ctrl_c_while_the_commands_load_is_one_line() -> None:
+    code = """
+import signal, sys
+class CtrlC:
+    def find_spec(self, name, *_):
+        if name == "wsi_cam.cli.run":
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, CtrlC())
+from wsi_cam.cli.main import main
+sys.exit(main(["run", "slide.svs", "-o", "results"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 130
+    assert done.stderr.splitlines() == [
+        "wsi-cam: interrupted; nothing half-done has a final name, what is done stays"
+    ]
 
 
 def test_batches_are_public_and_their_names_cost_nothing_until_they_are_used() -> None:

@@ -1,72 +1,24 @@
-"""The command ``wsi-cam``: which words it takes, and what the shell gets back.
+"""The command ``wsi-cam``.
 
 Exit status: 0 all done; 1 some slides failed, or a check did; 2 nothing could start; 130 interrupted.
 """
 
 from __future__ import annotations
 
-import argparse
-import logging
-import os
 import sys
 from collections.abc import Sequence
 
-from wsi_cam import __version__
-from wsi_cam.cli import (
-    cohort,
-    demo,
-    doctor,
-    evaluate,
-    evaluate_slides,
-    export,
-    import_model,
-    info,
-    run,
-    train,
-    view,
-)
-from wsi_cam.errors import WsiCamError, one_line
-
-COMMANDS = (run, export, cohort, view, info, train, evaluate, evaluate_slides, import_model, demo, doctor)
-
-_DESCRIPTION = """\
-Classify the tissue of whole-slide images patch by patch, keep Grad-CAM for every patch and class,
-and lay both back on the slide as heatmaps that open in QuPath. Research use only: not a medical device.
-
-Begin with "wsi-cam demo", or with your own slide: "wsi-cam run slide.svs -o results".
-"""
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status; a ``WsiCamError`` becomes one line on stderr."""
-    parser = argparse.ArgumentParser(
-        prog="wsi-cam", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--version", action="version", version=f"wsi-cam {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        command.add_parser(commands)
-    args = parser.parse_args(arguments)
-    _set_up_logging(getattr(args, "verbose", 0))
+    """Run one command and return its exit status; Ctrl-C is one line on stderr, from the first import on."""
     try:
-        status: int = args.run(args)
-    except WsiCamError as error:
-        print(f"wsi-cam: {one_line(error)}", file=sys.stderr)
-        return 2
+        # Not above: it takes most of the time in which a person may think better of it.
+        from wsi_cam.cli.commands import run_command
+
+        return run_command(arguments)
     except KeyboardInterrupt:
         print("wsi-cam: interrupted; nothing half-done has a final name, what is done stays", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # The reader of our output (head, less) left; Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    return status
-
-
-def _set_up_logging(verbosity: int) -> None:
-    logging.basicConfig(format="%(name)s: %(message)s", level=logging.ERROR, stream=sys.stderr)
-    ours = {0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG)
-    logging.getLogger("wsi_cam").setLevel(ours)
 
 
 if __name__ == "__main__":
