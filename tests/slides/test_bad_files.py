@@ -165,28 +165,13 @@ def test_a_jpeg_tile_that_is_cut_off_is_an_error_and_not_grey(tmp_path: Path, im
             slide.read_region(0, (128, 64, 64, 64))
 
 
-@pytest.mark.parametrize("colour", ["ycbcr", "rgb"])
-@pytest.mark.parametrize("kept", [0.05, 0.5, 0.9])
-def test_a_jpeg_tile_that_was_cut_and_closed_with_an_end_marker_is_an_error(
-    image: Image, colour: str, kept: float
+@pytest.mark.parametrize(("colour", "subsampling"), [("ycbcr", "420"), ("ycbcr", "444"), ("rgb", "444")])
+def test_wherever_a_jpeg_tile_was_cut_and_closed_no_more_than_its_last_block_may_pass(
+    image: Image, colour: str, subsampling: str
 ) -> None:
-    """libjpeg fills such a tile up with grey and only warns, which nobody hears."""
-    tables, whole = split_jpeg(encode_jpeg(image[60:124, 80:144], 90, "420", colour))
+    """libjpeg fills up with grey and only warns. After a byte of 255 what follows would make a marker."""
+    tables, whole = split_jpeg(encode_jpeg(image[60:124, 80:144], 90, subsampling, colour))
     coding = TileCoding(JPEG, YCBCR if colour == "ycbcr" else RGB, 3, jpeg_tables=tables)
-    assert coding.decode(whole, 64, 64).shape == (64, 64, 3)
-    scan = whole.index(b"\xff\xda") + 14
-    cut = whole[: scan + int(kept * (len(whole) - 2 - scan))] + b"\xff\xd9"
-    with pytest.raises(ValueError, match="cut off"):
-        coding.decode(cut, 64, 64)
-
-
-@pytest.mark.parametrize("subsampling", ["420", "444"])
-def test_wherever_a_jpeg_tile_was_cut_no_more_than_its_last_block_may_pass(
-    image: Image, subsampling: str
-) -> None:
-    """After a byte of 255 too, which makes a marker of what follows it."""
-    tables, whole = split_jpeg(encode_jpeg(image[60:124, 80:144], 90, subsampling))
-    coding = TileCoding(JPEG, YCBCR, 3, jpeg_tables=tables)
     pixels, side = coding.decode(whole, 64, 64), 16 if subsampling == "420" else 8
     scan = whole.index(b"\xff\xda") + 14
     assert b"\xff" in whole[scan:-2]

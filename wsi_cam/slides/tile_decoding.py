@@ -27,7 +27,11 @@ GREY, RGB, YCBCR = 1, 2, 6
 
 _END_OF_IMAGE = b"\xff\xd9"
 _WITHOUT_DATA = 128  # libjpeg's value of all samples of the blocks for which no data are left
-_MORE_DATA = bytes(range(200))  # the 0 first: after a byte of 255 any other would be a marker
+_PROGRESSIVE, _SCAN = b"\xff\xc2", b"\xff\xda"
+
+# First a 0: after a byte of 255 any other would make a marker of both. Then the same after each restart
+# marker, one of which is waited for where a stream that has them ends with one of its intervals.
+_MORE_DATA = b"".join(mark + bytes(range(200)) for mark in (b"", *(bytes([255, 0xD0 + n]) for n in range(8))))
 
 _EIGHT_BIT_FULL_SIZE = b"\x07\x01\x01"  # of one component: unsigned depth - 1, and its subsampling
 
@@ -85,9 +89,11 @@ class TileCoding:
 
         decode_into(pixels, data)
         # The last sample is looked at first, which costs next to nothing.
-        if pixels.item(-1) == _WITHOUT_DATA and (pixels[-8:, -8:] == _WITHOUT_DATA).all():
+        ends_grey = pixels.item(-1) == _WITHOUT_DATA and (pixels[-8:, -8:] == _WITHOUT_DATA).all()
+        # Where a progressive one was cut only details are missing.
+        if ends_grey or _PROGRESSIVE in data[: data.find(_SCAN)]:
             # Short of data, although it was closed with an end marker: then more data are not ignored.
-            # Only a cut within the very last block of 8 or 16 px goes unnoticed.
+            # Only a cut at the very end of a scan, within its last block, may go unnoticed.
             end, again = data.rindex(_END_OF_IMAGE), np.empty_like(pixels)
             decode_into(again, data[:end] + _MORE_DATA + data[end:])
             if (again != pixels).any():
