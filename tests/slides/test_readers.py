@@ -108,6 +108,16 @@ def test_a_forked_process_opens_the_file_for_itself(
         assert changed & {"_handle", "_open_file"}
 
 
+@pytest.mark.skipif(not hasattr(os, "pread"), reason="no reading at a position on this system")
+def test_a_file_system_may_give_a_tile_in_parts(
+    tmp_path: Path, image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, pread = write_generic_tiff(tmp_path / "a.tif", image, levels=(1,)), os.pread
+    monkeypatch.setattr(os, "pread", lambda file, count, offset: pread(file, min(count, 5000), offset))
+    with open_slide(path) as slide:
+        np.testing.assert_array_equal(slide.read_region(0, (0, 0, 100, 100)), image[:100, :100])
+
+
 def test_auto_takes_the_tiff_reader_where_it_is_exact(tmp_path: Path, image: Image) -> None:
     for path in (
         write_svs(tmp_path / "jpeg.svs", image, tile=64, levels=(1, 4)),

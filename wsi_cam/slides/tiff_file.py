@@ -62,12 +62,18 @@ class TiffFile:
         return pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
 
     def _read(self, offset: int, count: int) -> bytes:
+        data = self._read_some(offset, count)
+        while len(data) < count:  # what is mounted over a network may give a part at a time
+            more = self._read_some(offset + len(data), count - len(data))
+            if not more:
+                raise OSError(f"the file ends within a tile ({len(data)} of {count} bytes at {offset})")
+            data += more
+        return data
+
+    def _read_some(self, offset: int, count: int) -> bytes:
         if sys.platform == "win32":  # no reading at a position there
             with self._seeking:
                 os.lseek(self._descriptor, offset, os.SEEK_SET)
-                data = os.read(self._descriptor, count)
+                return os.read(self._descriptor, count)
         else:
-            data = os.pread(self._descriptor, count, offset)
-        if len(data) != count:
-            raise OSError(f"the file ends within a tile ({len(data)} of {count} bytes at {offset})")
-        return data
+            return os.pread(self._descriptor, count, offset)
