@@ -114,7 +114,7 @@ def test_a_file_system_may_give_a_tile_in_parts(
 ) -> None:
     path, pread = write_generic_tiff(tmp_path / "a.tif", image, levels=(1,)), os.pread
     monkeypatch.setattr(os, "pread", lambda file, count, offset: pread(file, min(count, 500), offset))
-    with open_slide(path) as slide:
+    with open_slide(path, "tiff") as slide:
         np.testing.assert_array_equal(slide.read_region(0, (0, 0, 100, 100)), image[:100, :100])
 
 
