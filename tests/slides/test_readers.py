@@ -13,6 +13,7 @@ from tests.make_slides import Image, write_generic_tiff, write_ome_tiff, write_s
 from tests.slides.contract import SlideContract, read_in_spawned_process
 from wsi_cam.geometry import Mpp
 from wsi_cam.slides.opening import READERS, open_slide
+from wsi_cam.slides.tile_decoding import TileCoding
 
 
 class TestOpenSlideOnAperio(SlideContract):
@@ -116,6 +117,18 @@ def test_a_file_system_may_give_a_tile_in_parts(
     monkeypatch.setattr(os, "pread", lambda file, count, offset: pread(file, min(count, 500), offset))
     with open_slide(path, "tiff") as slide:
         np.testing.assert_array_equal(slide.read_region(0, (0, 0, 100, 100)), image[:100, :100])
+
+
+def test_memory_that_runs_out_is_no_fault_of_the_slide(
+    tmp_path: Path, image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decode_without_memory(*arguments: object) -> None:
+        raise MemoryError
+
+    with open_slide(write_svs(tmp_path / "a.svs", image, tile=64), "tiff") as slide:
+        monkeypatch.setattr(TileCoding, "decode", decode_without_memory)
+        with pytest.raises(MemoryError):
+            slide.read_region(0, (0, 0, 100, 100))
 
 
 def test_auto_takes_the_tiff_reader_where_it_is_exact(tmp_path: Path, image: Image) -> None:

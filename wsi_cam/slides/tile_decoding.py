@@ -35,8 +35,9 @@ _MORE_DATA = b"".join(mark + bytes(range(200)) for mark in (b"", *(bytes([255, 0
 
 _EIGHT_BIT_FULL_SIZE = b"\x07\x01\x01"  # of one component: unsigned depth - 1, and its subsampling
 
-#: What a damaged tile makes imagecodecs raise; its own errors are RuntimeErrors.
-DECODING_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, MemoryError, struct.error)
+#: What a damaged tile makes imagecodecs raise; its own errors are RuntimeErrors. No MemoryError: sizes are
+#: known beforehand, and of a slide that is good no patch may count as unreadable because memory ran out.
+DECODING_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, struct.error)
 
 
 @dataclass(frozen=True)
