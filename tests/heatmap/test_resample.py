@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -71,6 +73,20 @@ def test_the_same_grid_gives_the_same_values() -> None:
     source = np.random.default_rng(0).normal(size=(1, 20, 30)).astype(np.float32)
     same: Affine[Heatmap, Level0] = Affine(61.7, 62.3)
     np.testing.assert_array_equal(resample(source, same, Size(30, 20), same, (3, 4, 11)), source)
+
+
+def test_a_finer_grid_needs_no_more_memory_for_more_rows_at_once() -> None:
+    def peak_bytes(rows: int) -> int:
+        size, cell, pixel = Size(20, rows), Affine[Heatmap, Level0](64, 64), Affine[Heatmap, Level0](1, 1)
+        resampler = BandResampler(size, cell, Size(1280, 64 * rows), pixel, 2, lambda row, values: None)
+        values = np.ones((2, rows, 20), np.float32)
+        tracemalloc.start()
+        resampler.put(0, values)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    assert peak_bytes(64) < 2 * peak_bytes(2)
 
 
 def test_the_grid_covers_level_0_from_its_corner_with_square_pixels() -> None:

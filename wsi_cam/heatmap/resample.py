@@ -17,6 +17,7 @@ from wsi_cam.geometry import Affine, Heatmap, Level0, Mpp, Size
 from wsi_cam.heatmap.stitcher import RowSink
 
 _SLIVER = 1e-6  # of a target pixel: nearer to a lattice line than this is on it, but for rounding
+_ROWS_AT_A_TIME = 64  # of a finer target: how many a call opens, but those of one source row in any case
 
 
 def resampled_grid(
@@ -47,7 +48,8 @@ class BandResampler:
     stitcher can feed it; :meth:`close` gives away the last rows and must be called at the end.
 
     State: sums and areas, ``8 (channels + 1)`` bytes per pixel, of the target rows that the next source row
-    may still touch: one where the target is coarser, else as many as a source row is high, and one.
+    may still touch: one where the target is coarser, else as many as a source row is high, and one. While
+    rows are put it is no more than twice that, or of 64 target rows.
     """
 
     def __init__(
@@ -82,6 +84,17 @@ class BandResampler:
         if first_row < self._next_row or first_row + count >= len(self._row_edges):
             raise ValueError(f"rows {first_row} to {first_row + count} come out of order or past the end")
         self._next_row = first_row + count
+        height = self._row_edges[1] - self._row_edges[0]
+        step = count if height < 1 else max(1, int(_ROWS_AT_A_TIME / height))
+        for start in range(0, count, step):
+            self._put_some(first_row + start, rows[:, start : start + step])
+
+    def close(self) -> None:
+        """Gives away the last rows."""
+        self._give_away(self._size.height)
+
+    def _put_some(self, first_row: int, rows: NDArray[np.float32]) -> None:
+        channels, count, _ = rows.shape
         edges = self._row_edges[first_row : first_row + count + 1]
         top = max(math.floor(edges[0]), 0)
         bottom = min(math.ceil(edges[-1]), self._size.height)
@@ -97,10 +110,6 @@ class BandResampler:
         for values, total in zip(across, self._open, strict=True):
             total[: bottom - self._first] += down @ values
         self._give_away(max(math.floor(edges[-1]), 0))
-
-    def close(self) -> None:
-        """Gives away the last rows."""
-        self._give_away(self._size.height)
 
     def _across(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         """Sums over columns, and the finite areas: (channels + 1, rows, target width)."""
