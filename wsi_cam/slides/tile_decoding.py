@@ -95,7 +95,7 @@ class TileCoding:
         if ends_grey or _PROGRESSIVE in data[: data.find(_SCAN)]:
             # Short of data, although it was closed with an end marker: then more data are not ignored.
             # Only a cut at the very end of a scan, within its last block, may go unnoticed.
-            end, again = data.rindex(_END_OF_IMAGE), np.empty_like(pixels)
+            end, again = data.index(_END_OF_IMAGE, data.rfind(_SCAN)), np.empty_like(pixels)
             decode_into(again, data[:end] + _MORE_DATA + data[end:])
             if (again != pixels).any():
                 raise ValueError("a JPEG tile is cut off")
