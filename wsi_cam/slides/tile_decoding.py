@@ -72,7 +72,8 @@ class TileCoding:
         return self._decode_bytes(data, height, width)
 
     def _decode_jpeg(self, data: bytes, height: int, width: int) -> NDArray[np.uint8]:
-        if _END_OF_IMAGE not in data[-1024:]:  # libjpeg would fill up with grey and only warn
+        # libjpeg would fill up with grey and only warn. What fills up the place of a tile is not looked at.
+        if _END_OF_IMAGE not in data.rstrip(b"\0\xff")[-1024:]:
             raise ValueError("a JPEG tile is cut off")
         if self.samples == 1:
             space = out_space = "gray"
