@@ -146,19 +146,16 @@ def test_one_broken_tile_spoils_only_regions_that_need_it(tmp_path: Path, image:
                 np.testing.assert_array_equal(slide.read_region(0, (128, 64, 64, 64)), image[64:128, 128:192])
 
 
-@pytest.mark.parametrize("column", [0, 2])
-def test_a_jpeg_tile_that_is_cut_off_is_an_error_and_not_grey(
-    tmp_path: Path, image: Image, column: int
-) -> None:
+def test_a_jpeg_tile_that_is_cut_off_is_an_error_and_not_grey(tmp_path: Path, image: Image) -> None:
     path = write_svs(tmp_path / "a.svs", image, tile=64, levels=(1,))
     with tifffile.TiffFile(path, mode="r+") as tiff:
         tag = tiff.pages.first.tags["TileByteCounts"]
-        tag.overwrite(tuple(count // 2 if tile == column else count for tile, count in enumerate(tag.value)))
+        tag.overwrite(tuple(count // 2 if tile == 7 else count for tile, count in enumerate(tag.value)))
     with open_slide(path) as slide:
         assert slide.info.reader == "tiff"
-        slide.read_region(0, (64, 0, 64, 64))
+        slide.read_region(0, (0, 0, 64, 64))
         with pytest.raises(SlideError, match="cut off"):
-            slide.read_region(0, (64 * column, 0, 64, 64))
+            slide.read_region(0, (128, 64, 64, 64))
 
 
 def set_tag(path: Path, name: str, value: object) -> None:

@@ -51,7 +51,7 @@ class TiffReader:
         self._info = with_given_mpp(_read_info(path, layout, series or 0), mpp)
         self._pictures = dict(layout.facts.associated_images)
         self._open_file: TiffFile | None = TiffFile(path, layout)
-        self._try_tiles(self._open_file)
+        self._try_first_tiles(self._open_file)
 
     @property
     def info(self) -> SlideInfo:
@@ -116,27 +116,17 @@ class TiffReader:
                 opened = self._open_file = TiffFile(self._path, read_layout(self._path, self._series))
             return opened
 
-    def _try_tiles(self, opened: TiffFile) -> None:
-        """A tile of each level, so that a kind of tile that cannot be decoded is known at once.
-
-        Where the first cannot be, two others are asked: one damaged tile leaves the slide with this reader.
-        """
+    def _try_first_tiles(self, opened: TiffFile) -> None:
+        """One tile of each level, so that a kind of tile that cannot be decoded is known at once."""
         for level, image in enumerate(opened.layout.levels):
             there = np.flatnonzero((image.offsets[0] != 0) & (image.counts[0] != 0))
-            tried = there[[0, len(there) // 2, -1]].tolist() if there.size else []
-            errors = (_error_of_tile(opened, level, *divmod(tile, image.columns)) for tile in tried)
-            first = next(errors, None)
-            if first is not None and all(errors):
-                cause = f"the first tile of level {level} cannot be decoded: {first}"
-                raise NotForThisReaderError(self._path, cause) from first
-
-
-def _error_of_tile(opened: TiffFile, level: int, row: int, column: int) -> Exception | None:
-    try:
-        opened.tile(level, column, row)
-    except (OSError, *DECODING_ERRORS) as error:
-        return error
-    return None
+            if there.size:
+                row, column = divmod(int(there[0]), image.columns)
+                try:
+                    opened.tile(level, column, row)
+                except (OSError, *DECODING_ERRORS) as error:
+                    cause = f"the first tile of level {level} cannot be decoded: {error}"
+                    raise NotForThisReaderError(self._path, cause) from error
 
 
 def _is_one_tile(box: PixelBox, tile: Size) -> bool:
