@@ -92,6 +92,18 @@ class RunFolder:
                 f"{self.path}: the output folder cannot be written ({error.strerror}); choose another with -o"
             ) from error
 
+    def require(self) -> None:
+        """Raises OutputError where somebody has removed the folder since it was prepared."""
+        try:
+            (self.path / "slides").stat()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise OutputError(
+                f"{self.path}: the output folder has been removed or renamed while the run was at work; "
+                "run the same command again"
+            ) from error
+        except OSError:
+            return  # a drive that does not answer just now; whoever writes hears more
+
     def slide(self, sample_id: str) -> SlideFolder:
         return SlideFolder(self.path / "slides" / sample_id)
 
@@ -146,7 +158,7 @@ class RunFolder:
         self.settle(sample_id)
         building = self.growing(sample_id)
         with self.working_on(sample_id), in_our_words(self.path, RUN_AGAIN):
-            building.path.mkdir(parents=True, exist_ok=True)
+            building.path.mkdir(exist_ok=True)  # no parents: a folder that was removed does not come back
             _remove_all_but(building.journal)
             yield building
             self._give_name(sample_id)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -144,3 +145,28 @@ def test_a_disk_that_fills_up_while_patches_are_seen_is_the_batchs_trouble(
     rows = read_process_list(tmp_path / "out" / "process_list.csv")
     assert {row.status for row in rows.values()} == {"pending"}
     assert run_batch(slides, tmp_path / "out", settings, in_process=True).all_done
+
+
+class RemovingTheFolder(Silent):
+    """Renames the output folder when the first patches of a slide have been seen."""
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+
+    def patches_done(self, task: SlideTask, done: int, total: int) -> None:
+        if done and self.output.exists():
+            self.output.rename(self.output.with_name("elsewhere"))
+
+
+@pytest.mark.parametrize("how", [{"in_process": True}, {}, {"cluster": "local:2"}], ids=str)
+def test_a_folder_that_is_removed_ends_the_run_and_does_not_come_back(
+    tmp_path: Path, settings: RunSettings, how: dict[str, Any]
+) -> None:
+    if how.get("cluster"):
+        pytest.importorskip("distributed")
+    slides, output = [small_slide(tmp_path / f"{name}.svs") for name in "abc"], tmp_path / "out"
+    with pytest.raises(OutputError, match=r"out: the output folder has been removed .*run the same command"):
+        run_batch(slides, output, settings, progress=RemovingTheFolder(output), **how)
+    assert not output.exists()
+    rows = read_process_list(tmp_path / "elsewhere" / "process_list.csv")
+    assert "failed" not in {row.status for row in rows.values()}

@@ -104,6 +104,7 @@ class SlideDesk:
             raise Interrupted(self._named(task, str(interrupted))) from interrupted
         except Exception as error:
             # The one place where a slide's failure ends: it is recorded, and the batch goes on.
+            self._folder.require()
             if reason := _why_unwritable(error):
                 raise OutputError(self._named(task, reason)) from error
             return self._failed(task, error, time.perf_counter() - began), error
@@ -134,6 +135,7 @@ class SlideDesk:
     def _begin(self, task: SlideTask) -> _Begun | SlideOutcome:
         """Lock the slide, see whether it is still wanted, open it and begin to read."""
         began = time.perf_counter()
+        self._folder.require()
         lock = try_slide_lock(self._setup.output, task.sample_id)
         if lock is None:
             raise SlideBusy

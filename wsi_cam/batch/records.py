@@ -81,6 +81,7 @@ class RunRecords:
 
     @contextmanager
     def _changed_list(self) -> Iterator[dict[str, ProcessRow]]:
+        self.folder.require()
         with shared_files_lock(self.folder.path):
             rows = read_process_list(self.folder.process_list)
             before = dict(rows)

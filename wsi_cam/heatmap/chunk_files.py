@@ -50,7 +50,8 @@ class ChunkFiles:
     def _write_chunks(self, level: int, chunk_row: int, blocks: Mapping[int, NDArray[np.float32]]) -> None:
         for channel in range(self._channels):
             folder = self._folder / str(level) / str(channel) / str(chunk_row)
-            folder.mkdir(parents=True)
+            folder.parent.mkdir(exist_ok=True)  # and no more: a store that was removed does not come back
+            folder.mkdir()
             for column, block in blocks.items():
                 values = np.ascontiguousarray(block[channel], dtype="<f4")
                 (folder / str(column)).write_bytes(self._codec.encode(values))
