@@ -227,6 +227,23 @@ def test_what_cannot_start_is_said_in_one_line(  # type: ignore[no-untyped-def]
     assert len(captured.err.strip().splitlines()) == 1
 
 
+def test_memory_that_runs_out_is_one_line_and_other_defects_keep_their_traceback(
+    slide: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(cause: str) -> None:
+        raise RuntimeError(cause)
+
+    for cause in ("CUDA out of memory. Tried to allocate 2 GiB", "DefaultCPUAllocator: can't allocate memory"):
+        monkeypatch.setattr("wsi_cam.slides.opening.open_slide", lambda *_, cause=cause, **__: fail(cause))
+        assert main(["info", str(slide)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert cause in line
+        assert "--batch-size" in line
+    monkeypatch.setattr("wsi_cam.slides.opening.open_slide", lambda *_, **__: fail("a defect"))
+    with pytest.raises(RuntimeError, match="a defect"):
+        main(["info", str(slide)])
+
+
 def test_an_output_folder_that_cannot_be_written_is_named(
     slide: Path, bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from textwrap import shorten
 
 from wsi_cam import __version__
 from wsi_cam.cli import (
@@ -22,7 +23,7 @@ from wsi_cam.cli import (
     train,
     view,
 )
-from wsi_cam.errors import WsiCamError, one_line
+from wsi_cam.errors import WsiCamError, is_out_of_memory, one_line
 
 COMMANDS = (run, export, cohort, view, info, train, evaluate, evaluate_slides, import_model, demo, doctor)
 
@@ -35,7 +36,7 @@ Begin with "wsi-cam demo", or with your own slide: "wsi-cam run slide.svs -o res
 
 
 def run_command(arguments: Sequence[str] | None) -> int:
-    """Run one command and return its exit status; a ``WsiCamError`` becomes one line on stderr."""
+    """Run one command and return its exit status; a ``WsiCamError``, or a lack of memory, becomes one line."""
     parser = argparse.ArgumentParser(
         prog="wsi-cam", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -49,6 +50,13 @@ def run_command(arguments: Sequence[str] | None) -> int:
         status: int = args.run(args)
     except WsiCamError as error:
         print(f"wsi-cam: {one_line(error)}", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        # Every other error that is not ours keeps its traceback; this one's says nothing.
+        if not is_out_of_memory(error):
+            raise
+        cause = shorten(one_line(error), 200)
+        print(f"wsi-cam: out of memory ({cause}); free some, or take a smaller --batch-size", file=sys.stderr)
         return 2
     except BrokenPipeError:
         # The reader of our output (head, less) left; Python would complain once more at exit.
