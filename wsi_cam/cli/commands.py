@@ -36,15 +36,18 @@ Begin with "wsi-cam demo", or with your own slide: "wsi-cam run slide.svs -o res
 
 
 def run_command(arguments: Sequence[str] | None) -> int:
-    """Run one command and return its exit status; a ``WsiCamError``, or a lack of memory, becomes one line."""
+    """Run one command and return its exit status; a ``WsiCamError`` or a lack of memory is one line on stderr."""
     parser = argparse.ArgumentParser(
         prog="wsi-cam", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="version", version=f"wsi-cam {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(metavar="COMMAND")
     for command in COMMANDS:
         command.add_parser(commands)
     args = parser.parse_args(arguments)
+    if "run" not in args:
+        parser.print_help(sys.stderr)
+        return 2
     _set_up_logging(getattr(args, "verbose", 0))
     try:
         status: int = args.run(args)
@@ -65,7 +68,21 @@ def run_command(arguments: Sequence[str] | None) -> int:
     return status
 
 
+class _Format(logging.Formatter):
+    """Warnings of ours look like the command's own lines; who wants more is told which module speaks."""
+
+    def __init__(self, verbosity: int) -> None:
+        super().__init__("%(name)s: %(message)s")
+        self._brief = verbosity == 0
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return f"wsi-cam{text.removeprefix(record.name)}" if self._brief and "wsi_cam." in record.name else text
+
+
 def _set_up_logging(verbosity: int) -> None:
-    logging.basicConfig(format="%(name)s: %(message)s", level=logging.ERROR, stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Format(verbosity))
+    logging.basicConfig(level=logging.ERROR, handlers=[handler])
     ours = {0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG)
     logging.getLogger("wsi_cam").setLevel(ours)
