@@ -24,6 +24,7 @@ from wsi_cam.slide_run.journal import Journal, plan_digest
 from wsi_cam.slide_run.looking import PatchesDone, ShouldStop, Stopwatch, look_at_patches
 from wsi_cam.slide_run.outputs import write_failure_picture, write_outputs
 from wsi_cam.slide_run.record import provenance, slide_record
+from wsi_cam.slide_run.spare_memory import give_back_spare_memory
 from wsi_cam.slides.opening import open_slide
 
 
@@ -155,6 +156,7 @@ def prepare_slide(
         try:
             with watch.stage("tissue"):
                 job = prepare_job(sample_id, slide, explainer, settings)
+                give_back_spare_memory()
         except NothingToClassify as error:
             write_failure_picture(folder.failed_tissue_png(sample_id), slide, error)
             raise
@@ -187,6 +189,7 @@ def explain_prepared(
         ledger = look_at_patches(
             job, reading, prepared.journal, heatmaps, watch, said, should_stop or (lambda: False)
         )
+        give_back_spare_memory()
         record = slide_record(job, ledger, {RECORD_KEY: prepared.identity, **common})
         with watch.stage("export"):
             # Who waits for a sign of life hears of each format that is written.

@@ -33,6 +33,7 @@ from wsi_cam.batch.one_slide import SlideDesk
 from wsi_cam.batch.task import BatchSetup, SlideTask
 from wsi_cam.classifiers.classifier import Classifier
 from wsi_cam.inference import PatchExplainer
+from wsi_cam.run_folder import RunFolder
 from wsi_cam.settings import RunSettings
 
 def peak_mib():
@@ -48,6 +49,7 @@ network = colour_network(n_classes, tuple(map(tuple, markers)), card=card)
 explainer = PatchExplainer(Classifier(network, card, "cpu"))
 imports = peak_mib()
 began = time.perf_counter()
+RunFolder(output).prepare()
 desk = SlideDesk(BatchSetup(output, RunSettings(overlap=asked["overlap"])), explainer)
 tasks = [SlideTask(i, len(asked["slides"]), f"s{i}", Path(p)) for i, p in enumerate(asked["slides"], 1)]
 patches, looking = 0, 0.0
@@ -103,7 +105,7 @@ def _run(slides: list[Path], n_classes: int = 2, overlap: float = 0.0) -> dict[s
     with tempfile.TemporaryDirectory(dir=slides[0].parent) as output:
         asked = {"output": output, "slides": list(map(str, slides)), "classes": n_classes, "overlap": overlap}
         command = [sys.executable, "-c", _RUN, json.dumps(asked)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     # This part takes half an hour: say what is there already.
     what = f"{len(slides)} x {slides[0].stem}, {n_classes} classes, overlap {overlap:g}"

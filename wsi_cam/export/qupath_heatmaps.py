@@ -80,8 +80,7 @@ def _write_picture(
     """Write the PNG of one heatmap and give its entry in ``heatmaps.json``."""
     store = heatmap.store
     level, box = _level_and_box(store, bounds if origin == "qupath" else None)
-    values = store.read(level, box, [store.channel_index(heatmap.class_name)])[0]
-    write_png(folder / heatmap.file_name, coloured_with_alpha(values, heatmap.scale))
+    write_png(folder / heatmap.file_name, _picture(heatmap, level, box))
     place = level0_to_displayed(bounds, origin).box(store.level_to_level0(level).box(Box(*box)))
     left, top = _nearest(place.x), _nearest(place.y)
     return {
@@ -97,15 +96,21 @@ def _write_picture(
     }
 
 
-def coloured_with_alpha(values: NDArray[np.float32], scale: ColourScale) -> NDArray[np.uint8]:
-    """RGBA (h, w, 4) of values (h, w); what is transparent is black as well, so that PNG packs it well."""
-    picture = np.empty((*values.shape, 4), np.uint8)
-    # In strips: the floats in between would take ten times the memory of the picture.
-    for start in range(0, len(values), _STRIP_ROWS):
-        strip, part = values[start : start + _STRIP_ROWS], picture[start : start + _STRIP_ROWS]
-        part[..., :3] = scale.colours(strip)
-        part[..., 3] = np.rint(np.nan_to_num(scale.fractions(strip)) * 255)
-        part[part[..., 3] == 0] = 0
+def _picture(heatmap: HeatmapLayer, level: int, box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+    """RGBA (h, w, 4) of a box of one level; what is transparent is black as well, so that PNG packs it well.
+
+    It is made in strips: it may weigh 64 MiB, and the floats in between ten times that.
+    """
+    left, top, width, height = box
+    channel, scale = heatmap.store.channel_index(heatmap.class_name), heatmap.scale
+    picture = np.zeros((height, width, 4), np.uint8)
+    for start in range(0, height, _STRIP_ROWS):
+        strip = picture[start : start + _STRIP_ROWS]
+        values = heatmap.store.read(level, (left, top + start, width, len(strip)), [channel])[0]
+        alpha = np.rint(np.nan_to_num(scale.fractions(values)) * 255).astype(np.uint8)
+        strip[..., :3] = scale.colours(values)
+        strip[..., 3] = alpha
+        strip[alpha == 0] = 0
     return picture
 
 

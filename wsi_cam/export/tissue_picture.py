@@ -71,14 +71,19 @@ def _plan_in_words(plan: PatchPlan) -> str:
 
 
 def _with_patches(picture: NDArray[np.uint8], plan: PatchPlan, grid: PanelGrid) -> NDArray[np.uint8]:
-    """Tints what patches cover, and draws their borders: of each where they can be told, else of all."""
+    """Tints what patches cover, and draws their borders: of each where they can be told, else of all.
+
+    ``picture`` is written over.
+    """
     to_panel = grid.to_level0.inverse()
     first = to_panel.points(plan.level0_xy)
     last = to_panel.points(plan.level0_xy + np.array(plan.patch_level0))
     covered = _covered(first, last, picture.shape[:2])
-    tint = np.array(_PATCH, np.float32)
-    tinted = np.where(covered[..., None], 0.8 * picture + 0.2 * tint, picture)
-    canvas = Image.fromarray(np.rint(tinted).astype(np.uint8))
+    for channel, tint in enumerate(_PATCH):
+        tinted = np.rint(0.8 * np.arange(256) + 0.2 * tint).astype(np.uint8)
+        values = picture[..., channel]
+        values[covered] = tinted[values[covered]]
+    canvas = Image.fromarray(picture)
     stride_px = plan.stride_cells * plan.heatmap_to_level0.scale_x / grid.to_level0.scale_x
     if stride_px >= _TELLABLE_PX:
         draw = ImageDraw.Draw(canvas)
@@ -97,10 +102,12 @@ def _covered(
     height, width = shape
     x0, y0 = np.clip(np.floor(first), 0, [width, height]).astype(np.int64).T
     x1, y1 = np.clip(np.ceil(last), 0, [width, height]).astype(np.int64).T
-    steps = np.zeros((height + 1, width + 1), np.int64)
+    steps = np.zeros((height + 1, width + 1), np.int32)
     for y, x, sign in ((y0, x0, 1), (y0, x1, -1), (y1, x0, -1), (y1, x1, 1)):
         np.add.at(steps, (y, x), sign)
-    covered: NDArray[np.bool_] = steps.cumsum(axis=0).cumsum(axis=1)[:height, :width] > 0
+    for axis in (0, 1):
+        steps.cumsum(axis=axis, dtype=np.int32, out=steps)
+    covered: NDArray[np.bool_] = steps[:height, :width] > 0
     return covered
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from wsi_cam.classifiers.card import ModelCard
 from wsi_cam.errors import SettingsError, TissueError
@@ -22,6 +23,9 @@ from wsi_cam.tiling.tissue import TissueMask, find_tissue
 
 log = logging.getLogger(__name__)
 
+#: A thumbnail with this many pixels along its longer side is good enough for a picture.
+PICTURE_PX = 1400
+
 #: Full colour of evidence, in logits, for a model whose card gives no scale.
 DEFAULT_EVIDENCE_SCALE = 10.0
 
@@ -33,6 +37,18 @@ class Thumb:
     image: NDArray[np.uint8]
     to_level0: Affine[Thumbnail, Level0]
 
+    def for_pictures(self) -> Thumb:
+        """As small as pictures of the slide can do with; as it is it may weigh 50 MB all the while."""
+        factor = max(self.image.shape[:2]) // PICTURE_PX
+        if factor < 2:
+            return self
+        reduced = np.asarray(Image.fromarray(self.image).reduce(factor))
+        affine = self.to_level0
+        wider = Affine[Thumbnail, Level0](
+            affine.scale_x * factor, affine.scale_y * factor, affine.offset_x, affine.offset_y
+        )
+        return Thumb(reduced, wider)
+
 
 @dataclass(frozen=True, eq=False)
 class SlideJob:
@@ -42,6 +58,7 @@ class SlideJob:
     slide: Slide
     mpp: Mpp
     thumb: Thumb
+    """For pictures; the tissue was found on a larger one."""
     tissue: TissueMask
     plan: PatchPlan
     explainer: PatchExplainer
@@ -121,4 +138,4 @@ def prepare_job(sample_id: str, slide: Slide, explainer: PatchExplainer, setting
     except TissueError as error:
         raise NothingToClassify(f"{slide.info.path}: {error}", thumb, tissue) from error
     log.info("%s: %d patches on level %d", slide.info.path, len(plan), plan.level)
-    return SlideJob(sample_id, slide, mpp, thumb, tissue, plan, explainer, settings)
+    return SlideJob(sample_id, slide, mpp, thumb.for_pictures(), tissue, plan, explainer, settings)

@@ -22,14 +22,11 @@ from wsi_cam.geometry import Box, Mpp
 from wsi_cam.inputs import safe_name
 from wsi_cam.loader import PatchReader
 from wsi_cam.run_folder import SlideFolder
-from wsi_cam.slide_run.job import NothingToClassify, SlideJob, Thumb
+from wsi_cam.slide_run.job import PICTURE_PX, NothingToClassify, SlideJob, Thumb
 from wsi_cam.slide_run.ledger import Ledger, TopPatch
 from wsi_cam.slides.slide import Slide, require_mpp
 
 log = logging.getLogger(__name__)
-
-#: A thumbnail with this many pixels along its longer side is good enough for a picture.
-_PICTURE_PX = 1400
 
 
 def write_outputs(
@@ -80,8 +77,8 @@ def write_failure_picture(path: Path, slide: Slide, error: NothingToClassify) ->
 
 def _view(slide: Slide, mpp: Mpp, thumb: Thumb) -> SlideView:
     """The thumbnail that is already there, or a larger one of a small slide."""
-    if max(thumb.image.shape[:2]) < _PICTURE_PX:
-        return read_slide_view(slide, mpp, longest_side=_PICTURE_PX)
+    if max(thumb.image.shape[:2]) < PICTURE_PX:
+        return read_slide_view(slide, mpp, longest_side=PICTURE_PX)
     size = slide.info.size
     shown = slide.info.bounds or Box(0, 0, size.width, size.height)
     return SlideView(thumb.image, thumb.to_level0, mpp, shown)

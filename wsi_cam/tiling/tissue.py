@@ -11,6 +11,7 @@ as tissue.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +22,9 @@ from skimage.filters import threshold_otsu
 from wsi_cam.errors import TissueError
 from wsi_cam.geometry import Affine, Level0, Mpp, Thumbnail
 
-# Pictures here have up to 4 096 px a side. NumPy turns what it counts and what it indexes with into 64
-# bit, eight times the picture: therefore row by row in several places below.
+# Pictures here have up to 4 096 px a side, and every array made of one weighs 16 MiB. NumPy turns what it
+# counts and what it indexes with into 64 bit, eight times that: therefore rows and strips in places below.
+_STRIP_ROWS = 64
 
 log = logging.getLogger(__name__)
 
@@ -84,43 +86,62 @@ def find_tissue(
     planes = np.empty((3, *thumbnail.shape[:2]), np.uint8)
     for channel, plane in enumerate(planes):
         ndimage.gaussian_filter(thumbnail[..., channel], _BLUR_PX, output=plane, mode="nearest")
-    brightest = planes.max(axis=0)
-    reason = _why_not_brightfield(brightest, planes.min(axis=0))
+    reason = _why_not_brightfield(planes)
     if reason is not None:
         raise TissueError(
             f"not a brightfield slide: {reason}; if it is one, draw a region and give it with --tissue"
         )
-    lit = brightest >= _DARK
+    lit = np.empty(planes.shape[1:], np.bool_)
+    for rows in _strips(planes):
+        lit[rows] = planes[:, rows].max(axis=0) >= _DARK
     colour = _colour(planes)
-    threshold = _colour_threshold(_histogram(colour, lit))
+    counts = _histogram(colour, lit)
+    threshold = _colour_threshold(counts)
     mask = (colour >= threshold) & lit
+    del planes, colour, lit  # what follows takes as much again
     coloured = int(np.count_nonzero(mask))
     pixel = pixel_mm2(to_level0, slide_mpp)
     smallest = min(min_fragment_mm2 / pixel, mask.size / 10)  # a crop may be smaller than a fragment
-    mask |= ~_drop_small(~mask, max_hole_mm2 / pixel, smallest)
-    cleaned = _drop_small(mask, smallest, smallest)
-    log.debug("tissue: colour threshold %d, %d of %d pixels", threshold, cleaned.sum(), cleaned.size)
-    if not cleaned.any():
-        raise TissueError(_why_no_tissue(int(colour[lit].max()), coloured * pixel, min_fragment_mm2))
-    return TissueMask(cleaned, to_level0, "colour")
+    np.logical_not(mask, out=mask)
+    _drop_small(mask, max_hole_mm2 / pixel, smallest)
+    np.logical_not(mask, out=mask)
+    _drop_small(mask, smallest, smallest)
+    log.debug("tissue: colour threshold %d, %d of %d pixels", threshold, mask.sum(), mask.size)
+    if not mask.any():
+        raise TissueError(_why_no_tissue(int(np.flatnonzero(counts)[-1]), coloured * pixel, min_fragment_mm2))
+    return TissueMask(mask, to_level0, "colour")
 
 
-def _why_not_brightfield(brightest: NDArray[np.uint8], darkest: NDArray[np.uint8]) -> str | None:
+def _why_not_brightfield(planes: NDArray[np.uint8]) -> str | None:
     """None for a brightfield slide: light comes through glass and through tissue, black is the rim.
 
-    ``brightest`` and ``darkest`` are the largest and the smallest channel of each pixel.
+    ``planes`` (3, height, width) are its red, green and blue.
     """
-    dark = float(np.mean(brightest < _DARK))
-    lit = brightest >= _LIT
-    seen = int(np.count_nonzero(brightest >= _BLACK))
-    if np.count_nonzero(lit) < 0.5 * max(seen, 1):
+    n_dark = n_lit = n_seen = n_nearly_white = n_without_a_channel = 0
+    for rows in _strips(planes):
+        brightest, darkest = planes[:, rows].max(axis=0), planes[:, rows].min(axis=0)
+        lit = brightest >= _LIT
+        n_dark += np.count_nonzero(brightest < _DARK)
+        n_lit += np.count_nonzero(lit)
+        n_seen += np.count_nonzero(brightest >= _BLACK)
+        n_nearly_white += np.count_nonzero(darkest >= _NEARLY_WHITE)
+        n_without_a_channel += np.count_nonzero(lit & (darkest < brightest // 10))
+    n_pixels = planes[0].size
+    dark = n_dark / n_pixels
+    if n_lit < 0.5 * max(n_seen, 1):
         return f"{dark:.0%} of it is dark and most of the rest dim, as in fluorescence"
-    if dark > 0.5 and np.mean(darkest >= _NEARLY_WHITE) < 0.01:
+    if dark > 0.5 and n_nearly_white < 0.01 * n_pixels:
         return f"{dark:.0%} of it is dark and none of it glass, as in fluorescence"
     # A stain absorbs some of every colour; a channel that is not there at all was never exposed.
-    if np.count_nonzero(darkest[lit] < brightest[lit] // 10) > 0.5 * np.count_nonzero(lit):
+    if n_without_a_channel > 0.5 * n_lit:
         return "most of it holds only one or two colour channels, as in fluorescence"
     return None
+
+
+def _strips(planes: NDArray[np.uint8]) -> Iterator[slice]:
+    """Rows of ``planes`` (3, height, width), so few at a time that what is made of them weighs nothing."""
+    for start in range(0, planes.shape[1], _STRIP_ROWS):
+        yield slice(start, start + _STRIP_ROWS)
 
 
 def _colour(planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -134,22 +155,27 @@ def _colour(planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
             to_white = np.minimum(np.rint(np.arange(256) * (255 / level)), 255).astype(np.uint8)
             for row in plane:
                 row[:] = to_white[row]
-    colour: NDArray[np.uint8] = planes.max(axis=0) - planes.min(axis=0)
+    colour: NDArray[np.uint8] = planes.max(axis=0)
+    colour -= planes.min(axis=0)
     return colour
 
 
 def _colour_of_glass(planes: NDArray[np.uint8]) -> list[int] | None:
     """The red, green and blue of empty glass: bright, pale and everywhere the same; None where none is."""
-    brightest, darkest = planes.max(axis=0), planes.min(axis=0)
-    glass = (darkest >= _GLASS_LIT) & (brightest - darkest < _GLASS_TINT)
-    glass &= darkest < 255  # pure white is the area that was never scanned
+    darkest, glass = planes.min(axis=0), np.empty(planes.shape[1:], np.bool_)
+    for rows in _strips(planes):
+        low = darkest[rows]
+        glass[rows] = (low >= _GLASS_LIT) & (planes[:, rows].max(axis=0) - low < _GLASS_TINT)
+        glass[rows] &= low < 255  # pure white is the area that was never scanned
     if np.count_nonzero(glass) < 0.001 * glass.size:
         return None
     glass &= darkest >= _median(_histogram(darkest, glass))
     white = [_median(_histogram(plane, glass)) for plane in planes]
     bright_half = np.count_nonzero(glass)
     for plane, level in zip(planes, white, strict=True):
-        glass &= (plane >= level - _GLASS_SPREAD) & (plane <= min(level + _GLASS_SPREAD, 255))
+        for rows in _strips(planes):
+            part = plane[rows]
+            glass[rows] &= (part >= level - _GLASS_SPREAD) & (part <= min(level + _GLASS_SPREAD, 255))
     # Pale tissue can be as bright as glass, but it has texture.
     return white if np.count_nonzero(glass) > 0.5 * bright_half else None
 
@@ -180,8 +206,8 @@ def _colour_threshold(histogram: NDArray[np.int64]) -> int:
     return int(np.clip(np.searchsorted(values, last_of_glass) + 1, *_COLOUR_LIMITS))
 
 
-def _drop_small(mask: NDArray[np.bool_], min_pixels: float, min_pixels_at_edge: float) -> NDArray[np.bool_]:
-    """Without the connected parts (over edges and corners) of fewer than ``min_pixels``.
+def _drop_small(mask: NDArray[np.bool_], min_pixels: float, min_pixels_at_edge: float) -> None:
+    """Takes the connected parts (over edges and corners) of fewer than ``min_pixels`` out of ``mask``.
 
     For parts that reach the picture's edge ``min_pixels_at_edge`` holds: the glass beside a tissue goes
     on there, it is no gap in it.
@@ -194,10 +220,8 @@ def _drop_small(mask: NDArray[np.bool_], min_pixels: float, min_pixels_at_edge: 
     for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
         keep[edge] = counts[edge] >= min_pixels_at_edge
     keep[0] = False
-    kept = np.empty_like(mask)
-    for row, kept_row in zip(labels, kept, strict=True):
-        kept_row[:] = keep[row]
-    return kept
+    for row, mask_row in zip(labels, mask, strict=True):
+        mask_row[:] = keep[row]
 
 
 def _why_no_tissue(strongest: int, found_mm2: float, min_fragment_mm2: float) -> str:
