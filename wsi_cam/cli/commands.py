@@ -36,7 +36,7 @@ Begin with "wsi-cam demo", or with your own slide: "wsi-cam run slide.svs -o res
 
 
 def run_command(arguments: Sequence[str] | None) -> int:
-    """Run one command and return its exit status; a ``WsiCamError`` or a lack of memory is one line on stderr."""
+    """Run one command and return its exit status; a ``WsiCamError`` or a lack of memory becomes one line."""
     parser = argparse.ArgumentParser(
         prog="wsi-cam", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
