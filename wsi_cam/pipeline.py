@@ -218,16 +218,19 @@ def _naming_the_origin(record: dict[str, Any], prepared: PreparedSlide) -> dict[
 
 
 def _timing(prepared: PreparedSlide) -> dict[str, Any]:
-    """What ``timing.json`` says: seconds by stage, and who waited for whom."""
+    """What ``timing.json`` says: seconds by stage, and who waited for whom.
+
+    "looking" is all that is done with patches, from the first batch to the last: what a stopped run did before,
+    finishing the heatmaps and exports apart. While a GPU works other stages go on, so none of them is its time.
+    """
     seconds = prepared.watch.seconds | {
         "waited for reading": prepared.reading.waited,
         "reading waited": prepared.reading.reading_waited,
     }
-    looking = seconds.get("network", 0.0) + prepared.reading.waited
-    looked_at = prepared.n_patches - prepared.journal.patches
+    looking, looked_at = seconds["looking"], prepared.n_patches - prepared.journal.patches
     return {
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "patches": prepared.n_patches,
         "resumed_at": prepared.journal.patches,
-        "patches_per_second": round(looked_at / looking, 2) if looking > 0 else None,
+        "patches_per_second": round(looked_at / looking, 2) if looked_at else None,
     }

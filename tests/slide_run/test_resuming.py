@@ -75,6 +75,9 @@ def test_a_run_that_is_asked_to_stop_says_where_and_goes_on_from_there(
     assert [p.name for p in (tmp_path / "slides").iterdir()] == ["case"]
     timing = json.loads((result.folder / "timing.json").read_text())
     assert timing["resumed_at"] == 12
+    # All that is done with the 18 patches since counts, whatever goes on beside the network.
+    assert timing["seconds"]["looking"] >= timing["seconds"]["network"] + timing["seconds"]["journal"]
+    assert timing["patches_per_second"] == pytest.approx(18 / timing["seconds"]["looking"], rel=0.05)
 
 
 def test_it_may_be_stopped_as_often_as_there_are_batches(

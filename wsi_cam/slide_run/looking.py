@@ -25,7 +25,7 @@ ShouldStop = Callable[[], bool]
 
 @dataclass
 class Stopwatch:
-    """Seconds by stage, for ``timing.json``."""
+    """Seconds by stage, for ``timing.json``. A stage may lie within another one."""
 
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -64,7 +64,7 @@ def look_at_patches(
 
     for seen in journal.replay():
         enter(seen)
-    with journal:
+    with journal, watch.stage("looking"):
         batches = read_batches(reading, job.explainer.batch_size)
         for batch, explained in _explained(batches, job.explainer, watch):
             seen = _seen(batch, explained, job.card.name)
