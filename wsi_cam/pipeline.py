@@ -220,8 +220,8 @@ def _naming_the_origin(record: dict[str, Any], prepared: PreparedSlide) -> dict[
 def _timing(prepared: PreparedSlide) -> dict[str, Any]:
     """What ``timing.json`` says: seconds by stage, and who waited for whom.
 
-    "looking" is all that is done with patches, from the first batch to the last: what a stopped run did before,
-    finishing the heatmaps and exports apart. While a GPU works other stages go on, so none of them is its time.
+    "looking" is all that is done with patches from the first batch to the last, without those of an earlier
+    run, finishing the heatmaps and exports. While a GPU works other stages go on: none of them is its time.
     """
     seconds = prepared.watch.seconds | {
         "waited for reading": prepared.reading.waited,
