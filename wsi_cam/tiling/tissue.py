@@ -121,11 +121,11 @@ def _why_not_brightfield(planes: NDArray[np.uint8]) -> str | None:
     for rows in _strips(planes):
         brightest, darkest = planes[:, rows].max(axis=0), planes[:, rows].min(axis=0)
         lit = brightest >= _LIT
-        n_dark += np.count_nonzero(brightest < _DARK)
-        n_lit += np.count_nonzero(lit)
-        n_seen += np.count_nonzero(brightest >= _BLACK)
-        n_nearly_white += np.count_nonzero(darkest >= _NEARLY_WHITE)
-        n_without_a_channel += np.count_nonzero(lit & (darkest < brightest // 10))
+        n_dark += int(np.count_nonzero(brightest < _DARK))
+        n_lit += int(np.count_nonzero(lit))
+        n_seen += int(np.count_nonzero(brightest >= _BLACK))
+        n_nearly_white += int(np.count_nonzero(darkest >= _NEARLY_WHITE))
+        n_without_a_channel += int(np.count_nonzero(lit & (darkest < brightest // 10)))
     n_pixels = planes[0].size
     dark = n_dark / n_pixels
     if n_lit < 0.5 * max(n_seen, 1):
