@@ -18,7 +18,6 @@ from pathlib import Path
 from wsi_cam.errors import OutputError, SettingsError
 from wsi_cam.export.asap import write_asap_xml
 from wsi_cam.export.coordinates_h5 import write_coordinates_h5
-from wsi_cam.export.figure import FigureLayer, write_figure
 from wsi_cam.export.ome_tiff import write_heatmap_ome_tiff
 from wsi_cam.export.overlay_tiff import write_overlay_ome_tiff
 from wsi_cam.export.overview import overview
@@ -146,6 +145,9 @@ def _png(source: ExportSource, options: ExportOptions) -> list[Path]:
 
 
 def _figure(source: ExportSource, options: ExportOptions) -> list[Path]:
+    # Here, because matplotlib's axes take half a second that most runs need not wait for.
+    from wsi_cam.export.figure import FigureLayer, write_figure
+
     name = source.class_name(options)
     probability = FigureLayer(source.probability, name, source.probability_scale(name))
     evidence = FigureLayer(source.evidence, name, source.evidence_scale(name))
