@@ -16,10 +16,35 @@ turn, in one session on one machine, and the ratios are medians of neighbouring 
 machines, the seconds do not.
 """
 
+#: What most people come for: in words, the part, and where its figures stand there.
+_AT_A_GLANCE = (
+    ("Forward pass and evidence of all classes, over the bare forward pass",
+     "model", ("forward_and_evidence_over_forward",)),
+    ("pytorch-grad-cam's time, in multiples of ours: one class; three classes",
+     "model", ("pytorch_grad_cam_1_class_over_ours", "pytorch_grad_cam_3_classes_over_ours")),
+    ("Whole run, all files written, over the bare forward passes of its patches",
+     "run", ("run_over_bare_forward",)),
+    ("WSInfer's whole command, in multiples of ours (it explains nothing)", "peers", ("wsinfer_over_ours",)),
+    ("TIAToolbox's whole command, in multiples of ours (the same)", "peers", ("tiatoolbox_over_ours",)),
+    ("OpenSlide's time, in multiples of the TIFF reader's, aligned JPEG tiles: 4:2:0; 4:4:4",
+     "reading", ("jpeg_420_aligned.openslide_over_tiff", "jpeg_444_aligned.openslide_over_tiff")),
+    ("The same, resized by 2: 4:2:0; 4:4:4",
+     "reading", ("jpeg_420_resized_2x.openslide_over_tiff", "jpeg_444_resized_2x.openslide_over_tiff")),
+    ("Peak memory on a slide of 320 000 px a side, over one of 20 000 px",
+     "scaling", ("last_over_first.area: peak_MiB",)),
+    ("Time per patch in a slide of 200 000 patches, over one of 1 000",
+     "scaling", ("last_over_first.patches: looking_ms_per_patch",)),
+    ("Patches/s of stitching, pyramid and store: no overlap; half overlap",
+     "stitching", ("no_overlap.patches_per_s", "half_overlap.patches_per_s")),
+    ("`wsi-cam --help` over `import torch`", "start", ("help_over_import_torch",)),
+    ("Tiles/s of `wsi-cam view`: panning; zooming",
+     "viewer", ("slides.made.panning.tiles_per_s", "slides.made.zooming.tiles_per_s")),
+)  # fmt: skip
+
 
 def write_report(kept: Mapping[str, Any], parts: Mapping[str, str]) -> None:
-    """Write the page: for every part that was measured, what it is, on which machine, and its figures."""
-    lines = [_HEAD]
+    """Write the page: the main figures, then for every part what it is, on which machine, and its figures."""
+    lines = [_HEAD, *_at_a_glance(kept)]
     for part, module_name in parts.items():
         if part not in kept:
             continue
@@ -36,6 +61,21 @@ def write_report(kept: Mapping[str, Any], parts: Mapping[str, str]) -> None:
             "",
         ]
     PAGE.write_text("\n".join(lines), encoding="utf-8")
+
+
+def _at_a_glance(kept: Mapping[str, Any]) -> Iterator[str]:
+    yield "| At a glance | |\n|---|---|"
+    for words, part, places in _AT_A_GLANCE:
+        if part in kept:
+            yield f"| {words} | {'; '.join(str(_at(kept[part], place)) for place in places)} |"
+    yield ""
+
+
+def _at(content: Mapping[str, Any], place: str) -> Any:
+    found: Any = content
+    for name in place.split("."):
+        found = found[name]
+    return found
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
