@@ -164,3 +164,18 @@ def test_on_a_gpu_mixed_precision_stays_close_to_single_on_the_cpu(classifier: C
     got = PatchExplainer(on_gpu, batch_size=8).explain(patches(8))
     np.testing.assert_allclose(got.probabilities, expected.probabilities, atol=5e-3)
     np.testing.assert_allclose(got.evidence, expected.evidence, atol=0.01 * np.ptp(expected.evidence))
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")),
+    ],
+)
+def test_batches_that_are_sent_ahead_do_not_mix(classifier: Classifier, device: str) -> None:
+    explainer = PatchExplainer(Classifier(random_resnet50(3), classifier.card, device), batch_size=4)
+    batches = [patches(12)[start : start + 4] for start in (0, 4, 8)]
+    alone = [explainer.explain(batch).logits for batch in batches]
+    for pending, expected in zip([explainer.submit(batch) for batch in batches], alone, strict=True):
+        np.testing.assert_array_equal(pending.result().logits, expected)

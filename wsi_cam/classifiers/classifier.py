@@ -40,6 +40,9 @@ class Classifier:
         self.device = choose_device(device)
         self.network = network.eval().float().to(memory_format=torch.channels_last).to(self.device)
         self._given_hash = bundle_hash
+        self._copying: torch.cuda.Stream | None = None
+        if self.device.type == "cuda":
+            self._copying = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
         # uint8 to normalised float in one multiplication and one addition per value.
         mean, std = torch.tensor(card.mean).double(), torch.tensor(card.std).double()
         self._scale = (1 / (255 * std)).float().to(self.device)
@@ -56,14 +59,23 @@ class Classifier:
         What travels to the device is the uint8, through pinned memory where it is a CUDA one.
         Raises ModelError for another shape or dtype.
         """
-        pixels = _as_tensor(images)
-        if self.device.type == "cuda" and pixels.device.type == "cpu":
-            pixels = pixels.pin_memory()
+        pixels = self._on_device(_as_tensor(images))
         n, height, width, _ = pixels.shape
         # Whole rows at a time, scale and shift repeated along them: several times faster than by channel.
-        rows = pixels.to(self.device, non_blocking=True).reshape(n, height, 3 * width).float()
+        rows = pixels.reshape(n, height, 3 * width).float()
         rows = torch.addcmul(self._shift.repeat(width), rows, self._scale.repeat(width))
         return rows.view(n, height, width, 3).permute(0, 3, 1, 2)
+
+    def _on_device(self, pixels: torch.Tensor) -> torch.Tensor:
+        """On CUDA they go in a stream of their own: while the batch before is still being computed."""
+        if self._copying is None or pixels.device.type != "cpu":
+            return pixels.to(self.device)
+        with torch.cuda.stream(self._copying):
+            copied = pixels.pin_memory().to(self.device, non_blocking=True)
+        computing = torch.cuda.current_stream(self.device)
+        computing.wait_stream(self._copying)
+        copied.record_stream(computing)  # or its memory would be given out again before it was looked at
+        return copied
 
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         """Calibrated probabilities float32 (n, classes) of logits (n, classes): softmax(y / T)."""
