@@ -127,7 +127,7 @@ def make_explainer(settings: RunSettings, classifier: Classifier | None = None) 
 
 def prepare_slide(
     path: str | Path,
-    output: str | Path,
+    output: str | Path | RunFolder,
     explainer: PatchExplainer,
     settings: RunSettings,
     *,
@@ -140,12 +140,17 @@ def prepare_slide(
     It does not use the network, so one slide can be prepared while another is explained. What is read
     beforehand is one block for each reading thread. ``identity`` says what the result is made of (made
     here where it is None): the journal of an earlier run is gone on with only where it has the same.
-    ``origin`` is for a slide that is a passing copy: its ``path`` is what the record names.
+    ``origin`` is for a slide that is a passing copy: its ``path`` is what the record names. A missing
+    ``output`` is made, but not one that is given as a RunFolder: it was there, and somebody removed it.
 
     Raises as :func:`explain_slide`; nothing is left open then.
     """
-    folder, sample_id = RunFolder(Path(output)), safe_name(sample_id or Path(path).stem)
-    folder.prepare()
+    if isinstance(output, RunFolder):
+        folder = output
+    else:
+        folder = RunFolder(Path(output))
+        folder.prepare()
+    sample_id = safe_name(sample_id or Path(path).stem)
     watch = Stopwatch()
     # Absolute, for the record: exports find the slide again from any folder.
     path = Path(path).absolute()

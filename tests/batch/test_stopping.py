@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -151,11 +153,11 @@ class RemovingTheFolder(Silent):
     """Renames the output folder when the first patches of a slide have been seen."""
 
     def __init__(self, output: Path) -> None:
-        self.output = output
+        self.output, self.elsewhere = output, output.with_name("elsewhere")
 
     def patches_done(self, task: SlideTask, done: int, total: int) -> None:
-        if done and self.output.exists():
-            self.output.rename(self.output.with_name("elsewhere"))
+        if done and not self.elsewhere.exists():
+            self.output.rename(self.elsewhere)
 
 
 @pytest.mark.parametrize("how", [{"in_process": True}, {}, {"cluster": "local:2"}], ids=str)
@@ -170,3 +172,27 @@ def test_a_folder_that_is_removed_ends_the_run_and_does_not_come_back(
     assert not output.exists()
     rows = read_process_list(tmp_path / "elsewhere" / "process_list.csv")
     assert "failed" not in {row.status for row in rows.values()}
+
+
+class RemovingAllFiles(Silent):
+    """Removes the output folder when some patches have been seen, and counts on."""
+
+    def __init__(self, output: Path) -> None:
+        self.output, self.seen = output, 0
+
+    def patches_done(self, task: SlideTask, done: int, total: int) -> None:
+        self.seen = done
+        if done >= 5:
+            shutil.rmtree(self.output, ignore_errors=True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files that are open cannot be removed there")
+def test_a_long_slide_is_not_looked_at_to_its_end_for_a_folder_that_is_gone(
+    tmp_path: Path, settings: RunSettings
+) -> None:
+    slide, output = small_slide(tmp_path / "s.svs"), tmp_path / "out"
+    progress = RemovingAllFiles(output)
+    with pytest.raises(OutputError, match="the output folder has been removed"):
+        run_batch([slide], output, replace(settings, batch_size=1), in_process=True, progress=progress)
+    assert progress.seen < 10
+    assert not output.exists()

@@ -179,7 +179,7 @@ class SlideDesk:
             check_path(path)
             return prepare_slide(
                 path,
-                self._setup.output,
+                self._folder,
                 self._explainer,
                 settings,
                 sample_id=task.sample_id,

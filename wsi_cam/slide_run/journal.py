@@ -12,6 +12,7 @@ outlive a power failure, after which what did is taken.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -81,9 +82,12 @@ class Journal:
             raise OutputError(f"{self.path}: was changed by another program; run the same command again")
 
     def write(self, seen: SeenBatch) -> None:
-        """Append a batch. Raises OSError."""
+        """Append a batch. Raises OSError, also where the file has been removed."""
         assert self._file is not None, "opened as a context before"
         _write_whole(self._file, _record(_batch_content(seen)))
+        # A file without a name takes all and keeps nothing. Some drives count no names: they are asked again.
+        if os.fstat(self._file.fileno()).st_nlink == 0 and not self.path.exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
 
     def __enter__(self) -> Self:
         """Cut off what is torn, or begin anew. Raises OSError."""
