@@ -65,6 +65,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0, or 1 where a format of a slide could not be written."""
+    from tqdm import tqdm
+
+    from wsi_cam.cli.stage_progress import StageProgress
     from wsi_cam.errors import OutputError, WsiCamError, one_line
     from wsi_cam.export.exporters import existing_files, export
     from wsi_cam.export.optional_packages import require_packages
@@ -88,13 +91,15 @@ def run(args: argparse.Namespace) -> int:
         more = f" and {len(present) - 1} more" if len(present) > 1 else ""
         raise OutputError(f"{present[0]}{more}: there already; --force writes anew")
     failed, written, projected = 0, 0, []
-    for source in sources:
-        for name in args.format:
+    wanted = [(source, name) for source in sources for name in args.format]
+    with StageProgress() as progress:
+        for number, (source, name) in enumerate(wanted, start=1):
+            progress("exporting", number, len(wanted), None)
             try:
                 written += len(export(source, name, options, args.force))
             except WsiCamError as error:
                 failed += 1
-                print(f"wsi-cam: {source.sample_id}, {name}: {one_line(error)}", file=sys.stderr)
+                tqdm.write(f"wsi-cam: {source.sample_id}, {name}: {one_line(error)}", file=sys.stderr)
             else:
                 projected += [source] if name == "qupath" else []
     if projected:
