@@ -14,7 +14,14 @@ from PIL import Image, ImageDraw
 from tests.export.make_heatmaps import heatmap
 from wsi_cam.errors import OutputError
 from wsi_cam.export.colour_maps import PROBABILITY_MAP, colour_table, evidence_scale, probability_scale
-from wsi_cam.export.legend import colour_bar, round_length, scale_bar, swatch, uncovered_pattern
+from wsi_cam.export.legend import (
+    colour_bar,
+    length_text,
+    round_length,
+    scale_bar,
+    swatch,
+    uncovered_pattern,
+)
 from wsi_cam.export.lettering import INK, font, shortened, text_width, wrapped
 from wsi_cam.export.overview import overview
 from wsi_cam.export.png import write_png
@@ -186,6 +193,14 @@ def test_scale_bars_have_round_lengths(longest: float) -> None:
     assert longest / 2.5 < length * (1 + 1e-6)
     assert length <= longest * (1 + 1e-6)
     assert f"{length:.0e}"[0] in "125"
+
+
+@pytest.mark.parametrize(
+    ("length_um", "text"),
+    [(0.5, "0.5 µm"), (20, "20 µm"), (500, "500 µm"), (1000, "1 mm"), (20_000, "20 mm")],
+)
+def test_lengths_below_a_millimetre_are_in_micrometres(length_um: float, text: str) -> None:
+    assert length_text(length_um) == text
 
 
 def test_a_scale_bar_is_as_long_as_it_says() -> None:

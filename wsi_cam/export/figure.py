@@ -23,7 +23,7 @@ from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
 from wsi_cam.export.colour_maps import ColourScale
-from wsi_cam.export.legend import round_length
+from wsi_cam.export.legend import length_text, round_length
 from wsi_cam.export.slide_view import PanelGrid, SlideView, heatmap_on_panel
 from wsi_cam.heatmap.store import HeatmapStore
 from wsi_cam.publishing import published
@@ -212,12 +212,11 @@ def _show_values(
 
 def _add_scale_bar(panel: Axes, grid: PanelGrid, layout: _Layout) -> None:
     """A bar of a round length beneath the slide, where it hides nothing."""
-    length_mm = round_length(0.5 * grid.width * grid.um_per_px / 1000)
-    length = length_mm * 1000 / grid.um_per_px / grid.width
+    length_um = round_length(0.5 * grid.width * grid.um_per_px)
+    length = length_um / grid.um_per_px / grid.width
     inch = 1 / layout.panel_height
     bar = Rectangle((0, -0.13 * inch), length, 0.03 * inch, transform=panel.transAxes, clip_on=False)
     bar.set(color="black", linewidth=0)
     panel.add_patch(bar)
-    panel.text(
-        length / 2, -0.17 * inch, f"{length_mm:.10g} mm", transform=panel.transAxes, ha="center", va="top"
-    )
+    text = length_text(length_um)
+    panel.text(length / 2, -0.17 * inch, text, transform=panel.transAxes, ha="center", va="top")

@@ -47,10 +47,10 @@ def _ticks(scale: ColourScale) -> list[tuple[float, str]]:
 
 
 def scale_bar(um_per_px: float, longest_px: int) -> Image.Image:
-    """A bar of a round length in mm, at most ``longest_px`` long, with the length written beneath."""
-    length_mm = round_length(longest_px * um_per_px / 1000)
-    length_px = max(1, round(length_mm * 1000 / um_per_px))
-    typeface, label = font(_TEXT_PX), f"{length_mm:.10g} mm"
+    """A bar of a round length, at most ``longest_px`` long, with the length written beneath."""
+    length_um = round_length(longest_px * um_per_px)
+    length_px = max(1, round(length_um / um_per_px))
+    typeface, label = font(_TEXT_PX), length_text(length_um)
     width = max(length_px, text_width(label, typeface))
     picture = Image.new("RGB", (width, 10 + 6 + line_height(typeface)), PAPER)
     draw = ImageDraw.Draw(picture)
@@ -61,6 +61,11 @@ def scale_bar(um_per_px: float, longest_px: int) -> Image.Image:
         draw.line((x, 0, x, 10), fill=INK)
     draw.text(((width - text_width(label, typeface)) // 2, 14), label, font=typeface, fill=INK)
     return picture
+
+
+def length_text(length_um: float) -> str:
+    """A length in the unit that pathologists, and the scale bars of viewers, use for it: um below 1 mm."""
+    return f"{length_um:.10g} µm" if length_um < 1000 else f"{length_um / 1000:.10g} mm"
 
 
 def round_length(longest: float) -> float:
