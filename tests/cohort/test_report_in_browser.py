@@ -124,6 +124,16 @@ def test_a_slides_panel_opens_steps_and_gives_the_keyboard_back(page: Page) -> N
     assert page.evaluate("document.activeElement.textContent") == shown[0]
 
 
+def test_an_address_put_into_the_open_page_opens_its_panel(page: Page, report: Path) -> None:
+    page.goto(report.as_uri() + "#slide=slide_9")
+    panel = page.get_by_role("dialog")
+    expect(panel.locator("h2")).to_have_text("slide_9")
+    page.evaluate("location.hash = '#slide=slide_10'")
+    expect(panel.locator("h2")).to_have_text("slide_10")
+    page.evaluate("location.hash = '#slide=nowhere'")
+    expect(panel.locator("h2")).to_have_text("slide_10")
+
+
 def test_a_panel_shows_pictures_numbers_and_foci(page: Page) -> None:
     page.get_by_role("button", name="slide_12").click()
     panel = page.get_by_role("dialog")

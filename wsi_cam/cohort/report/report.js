@@ -114,6 +114,11 @@ document.addEventListener("click", (event) => {
   if (dot) open(rowOf(dot.dataset.slide));
 });
 
+function openAsked() {
+  const asked = location.hash.startsWith("#slide=") && rowOf(decodeURIComponent(location.hash.slice(7)));
+  if (asked) open(asked);
+}
+
 filter();
-const asked = location.hash.startsWith("#slide=") && rowOf(decodeURIComponent(location.hash.slice(7)));
-if (asked) open(asked);
+addEventListener("hashchange", openAsked); // an address put into the tab that shows the page already
+openAsked();
