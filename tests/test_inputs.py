@@ -76,7 +76,8 @@ def test_a_manifest_says_spacing_mask_and_names(tmp_path: Path) -> None:
     [
         ("image_path,mpp\na.svs,fast\n", "line 2: mpp is 'fast'"),
         ("image_path,mpp\na.svs,nan\n", "line 2: mpp"),
-        ("name\na\n", "no image_path"),
+        ("name,mpp\na,0.5\n", "no image_path among its columns name, mpp"),
+        ("image_path,mpp\n,0.5\n", "line 2: no image_path"),
         ("image_path\n", "no rows"),
     ],
 )

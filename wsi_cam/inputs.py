@@ -152,7 +152,12 @@ def read_manifest(path: Path) -> list[SlideInput]:
             for name, value in row.items()
             if isinstance(name, str) and not isinstance(value, list)
         }
-        if not values.get("image_path"):
+        if "image_path" not in values:
+            raise SettingsError(
+                f"{path}: no image_path among its columns {', '.join(values)}; each row of a manifest names "
+                "a slide"
+            )
+        if not values["image_path"]:
             raise SettingsError(
                 f"{path}, line {number}: no image_path; every row of a manifest names a slide"
             )

@@ -91,7 +91,12 @@ def _read_json(path: Path) -> Any:
         raise OutlineError(
             f"{path}: cannot be read ({error}); give a GeoJSON file, as QuPath exports it"
         ) from error
-    except ValueError as error:  # also what is not UTF-8
+    except UnicodeDecodeError as error:
+        raise OutlineError(
+            f"{path}: is not GeoJSON but a binary file; masks that are pictures are not read here, outlines "
+            "are: give a GeoJSON file, as QuPath exports it"
+        ) from error
+    except ValueError as error:
         raise OutlineError(f"{path}: is not GeoJSON ({error}); export it again as GeoJSON") from error
 
 
