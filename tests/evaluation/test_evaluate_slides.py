@@ -183,8 +183,22 @@ def test_labels_alone_give_slide_figures_only(
     assert found["sections"]["slides"]["numbers"]["with the target"] == 4
     assert (found["without_truth"], found["truth_without_slide"]) == (["s7"], ["other"])
     printed = capsys.readouterr().out
-    assert "1 slides without truth, left out: s7" in printed
-    assert "1 truth without a slide of this run: other" in printed
+    assert "slides left out, nothing is known of them (1): s7" in printed
+    assert "truth of what is no slide of this run (1): other" in printed
+
+
+def test_figures_that_nothing_defines_say_so_and_draw_no_curve(
+    cohort: tuple[RunFolder, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, _ = cohort
+    rows = [f"s{n},{'tumour' if n < 4 else 'normal'}" for n in range(8)]
+    (folder := tmp_path / "only labels").mkdir()
+    (folder / "labels.csv").write_text("\n".join(["sample_id,label", *rows]) + "\n")
+    assert call(run, folder) == 0
+    printed = capsys.readouterr().out.splitlines()
+    start = next(n for n, line in enumerate(printed) if line.startswith("patches: 0 with the target"))
+    assert printed[start + 1].split(maxsplit=1) == ["auroc", "not defined by these labels"]
+    assert not [line for line in printed if "nan" in line]
 
 
 def test_patients_are_resampled_where_all_are_named(cohort: tuple[RunFolder, Path]) -> None:

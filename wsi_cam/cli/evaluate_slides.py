@@ -128,9 +128,9 @@ def table_of(cohort: EvaluatedCohort, figures: CohortFigures) -> Iterable[str]:
             how = "counted as missed" if slide.positive else "left out, it has no target"
             yield f"no result: {slide.sample_id} ({how}): {slide.reason}"
     for names, what in (
-        (cohort.without_truth, "slides without truth, left out"),
-        (cohort.truth_without_slide, "truth without a slide of this run"),
+        (cohort.without_truth, "slides left out, nothing is known of them"),
+        (cohort.truth_without_slide, "truth of what is no slide of this run"),
     ):
         if names:
             some = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
-            yield f"{len(names)} {what}: {some}"
+            yield f"{what} ({len(names)}): {some}"

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from wsi_cam.evaluation.cohort import EvaluatedCohort
-from wsi_cam.evaluation.counts import roc_points
+from wsi_cam.evaluation.counts import Counts, roc_points
 from wsi_cam.evaluation.figures import CohortFigures
 from wsi_cam.evaluation.froc import RATES, FrocCurve
 
@@ -23,18 +23,27 @@ def draw_curves(path: Path, cohort: EvaluatedCohort, figures: CohortFigures) -> 
     axes = figure.subplots(1, parts, squeeze=False)[0]
     measures = {section.name: section.measures for section in figures.sections}
     _diagonal(axes[0], "false positive rate", "sensitivity", f"ROC of {cohort.class_name}")
-    label = f"slides, AUROC {measures['slides']['auroc'].value:.3f}"
-    axes[0].step(*roc_points(*figures.slide_counts), where="post", color="tab:blue", label=label)
+    _draw_roc(axes[0], "slides", figures.slide_counts, measures["slides"]["auroc"].value)
     if figures.patches is not None and figures.reliability is not None:
-        label = f"patches, AUROC {measures['patches']['auroc'].value:.3f}"
-        axes[0].plot(*roc_points(figures.patches.negative, figures.patches.positive),
-                     color="tab:orange", label=label)  # fmt: skip
+        counts = figures.patches.negative, figures.patches.positive
+        _draw_roc(axes[0], "patches", counts, measures["patches"]["auroc"].value)
         _draw_reliability(axes[1], figures.reliability, measures["patches"]["calibration error"].value)
     if figures.froc is not None:
         _draw_froc(axes[-1], figures.froc, measures["lesions"]["froc score"].value)
-    axes[0].legend(frameon=False, loc="lower right", fontsize="small")
+    if axes[0].get_legend_handles_labels()[1]:
+        axes[0].legend(frameon=False, loc="lower right", fontsize="small")
     FigureCanvasAgg(figure)
     figure.savefig(path, format="png", metadata={"Software": ""})
+
+
+def _draw_roc(axes: Axes, name: str, counts: tuple[Counts, Counts], area: float) -> None:
+    """Nothing where one of the two kinds is missing."""
+    if np.isfinite(area):
+        colour = {"slides": "tab:blue", "patches": "tab:orange"}[name]
+        drawstyle = "steps-post" if name == "slides" else "default"
+        label = f"{name}, AUROC {area:.3f}"
+        # Not clipped: a curve along the frame is a curve, too.
+        axes.plot(*roc_points(*counts), drawstyle=drawstyle, color=colour, label=label, clip_on=False)
 
 
 def _diagonal(axes: Axes, x: str, y: str, title: str) -> None:

@@ -28,6 +28,8 @@ class Measure:
         return [None if np.isnan(v) else round(float(v), 5) for v in (self.value, self.low, self.high)]
 
     def __str__(self) -> str:
+        if np.isnan(self.value):
+            return "not defined by these labels"
         return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
 
 
