@@ -61,7 +61,7 @@ def test_a_result_goes_stale_by_its_slide_its_record_and_its_settings(
     asked_for_more = replace(settings, export=("csv", "asap"))
     assert kind_and_note(slide, output, asked_for_more) == (
         "done",
-        f"without asap: wsi-cam export {output} --format asap",
+        f"already done, without asap; to write that: wsi-cam export {output} --format asap",
     )
     small_slide(slide, side=130, seed=1)
     assert kind_and_note(slide, output, settings) == ("stale", "slide file changed")

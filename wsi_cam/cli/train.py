@@ -82,7 +82,8 @@ def _add_fitting_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("fitting (the defaults made the bundled model)")
     add = group.add_argument
     add("--init", metavar="WHAT", default="imagenet",
-        help="imagenet (torchvision's, downloaded), a ResNet-50 state dict, a bundle, or random")  # fmt: skip
+        help="imagenet (torchvision's, downloaded; the default), a ResNet-50 state dict, a bundle, "
+        "or random")  # fmt: skip
     add(
         "--stride-in",
         choices=("conv1", "conv2"),
@@ -91,8 +92,14 @@ def _add_fitting_options(parser: argparse.ArgumentParser) -> None:
     add("--epochs-head", metavar="F", type=float, help="epochs of the head alone (default: 80 steps)")
     add("--epochs", metavar="F", type=float, default=4.0, help="epochs of all layers (default 4)")
     add("--batch-size", metavar="N", type=int, default=50, help="pictures per step (default 50)")
-    add("--trunk-rate", metavar="F", type=float, default=2e-4, help="peak learning rate of the trunk")
-    add("--head-rate", metavar="F", type=float, default=1e-3, help="and of the head")
+    add(
+        "--trunk-rate",
+        metavar="F",
+        type=float,
+        default=2e-4,
+        help="peak learning rate of the trunk (default 2e-4)",
+    )
+    add("--head-rate", metavar="F", type=float, default=1e-3, help="and of the head (default 1e-3)")
     add("--class-weights", choices=("balanced", "none"), default="balanced",
         help="balanced (default): rare classes count as much as frequent ones")  # fmt: skip
     add("--patience", metavar="N", type=int, default=0,
