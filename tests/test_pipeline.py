@@ -15,6 +15,7 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
+from tests.make_leica import write_scn
 from tests.make_models import MARKER_RGB, colour_network, model_card
 from tests.make_slides import tissue_image, write_ome_tiff, write_sparse_svs, write_svs
 from tests.result_bytes import result_bytes
@@ -269,7 +270,7 @@ def test_a_class_the_model_does_not_know_is_refused(tmp_path: Path) -> None:
         explain_slide(path, tmp_path / "out", classifier(), RunSettings(target_class="lung"))
 
 
-def test_only_the_given_region_is_looked_at(tmp_path: Path) -> None:
+def test_only_the_given_region_is_looked_at(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write_svs(tmp_path / "slide.svs", planted(1900, 1500, (0, 0, 10, 10)), mpp=0.5)
     ring = [[512, 256], [1024, 256], [1024, 768], [512, 768], [512, 256]]
     roi = tmp_path / "roi.geojson"
@@ -282,6 +283,13 @@ def test_only_the_given_region_is_looked_at(tmp_path: Path) -> None:
     covered = np.isfinite(result.probability.read(0)[0])
     assert covered.sum() == 8 * 8
     assert covered[4:12, 8:16].all()
+    assert "level 0" not in caplog.text
+
+    path = write_scn(tmp_path / "bounds.scn", planted(1900, 1500, (0, 0, 10, 10)), corner=(256, 128))
+    result = explain_slide(path, tmp_path / "out", classifier(), RunSettings(tissue=roi, min_tissue=0.5))
+    assert np.isfinite(result.probability.read(0)[0])[4:12, 8:16].all()
+    assert "roi.geojson: its coordinates are taken from the corner of level 0" in caplog.text
+    assert "counts from 256, 128" in caplog.text
 
 
 def test_a_slide_of_320_000_pixels_a_side_with_little_tissue_works(tmp_path: Path) -> None:

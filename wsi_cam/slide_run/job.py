@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from PIL import Image
 from wsi_cam.classifiers.card import ModelCard
 from wsi_cam.errors import SettingsError, TissueError
 from wsi_cam.export.class_colours import RGB, class_colours
-from wsi_cam.geometry import Affine, Level0, Mpp, Thumbnail
+from wsi_cam.geometry import Affine, Box, Level0, Mpp, Thumbnail
 from wsi_cam.inference import PatchExplainer
 from wsi_cam.settings import RunSettings
 from wsi_cam.slides.slide import Slide, require_mpp
@@ -104,6 +105,18 @@ class NothingToClassify(TissueError):
         self.thumb, self.tissue = thumb, tissue
 
 
+def _warn_of_bounds(tissue: Path, bounds: Box[Level0] | None) -> None:
+    """Regions that were drawn in QuPath would lie elsewhere on a slide with bounds, and nothing show it."""
+    if bounds is not None and (bounds.x or bounds.y):
+        log.warning(
+            "%s: its coordinates are taken from the corner of level 0; QuPath, where it crops the slide to "
+            "its bounds, counts from %g, %g: look at tissue.png",
+            tissue,
+            bounds.x,
+            bounds.y,
+        )
+
+
 def prepare_job(sample_id: str, slide: Slide, explainer: PatchExplainer, settings: RunSettings) -> SlideJob:
     """Find the tissue and plan the patches.
 
@@ -119,6 +132,7 @@ def prepare_job(sample_id: str, slide: Slide, explainer: PatchExplainer, setting
     try:
         if settings.tissue:
             polygons = read_roi(settings.tissue)
+            _warn_of_bounds(settings.tissue, slide.info.bounds)
             tissue = mask_from_polygons(
                 polygons, thumb.image.shape[:2], thumb.to_level0, str(settings.tissue)
             )
