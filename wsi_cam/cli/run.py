@@ -71,8 +71,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--overlap",
         metavar="F",
         type=float,
-        help="fraction of a patch shared with its neighbour, 0 to <1 (default: the model's; a third for the "
-        "bundled one)",
+        help="fraction of a patch shared with its neighbour, 0 to <1, rounded up to whole heatmap cells "
+        "(default: the model's; a third for the bundled one)",
     )
     add(
         "--tissue",
@@ -112,7 +112,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--config",
         metavar="FILE",
         type=Path,
-        help="TOML file with any of these settings; options win over it",
+        help="TOML file with any of these settings (docs/inputs.md); options win over it",
     )
     add(
         "--max-unread",
