@@ -97,7 +97,8 @@ class PatchExplainer:
         self.target_layer, self.method = target_layer, method
         self.batch_size = batch_size
         network = with_norms_folded(classifier.network, untouched=(target_layer,))
-        network = with_activations_fused(network, untouched=(target_layer,))
+        size = classifier.card.patch_size_px
+        network = with_activations_fused(network, target_layer, (batch_size, 3, size, size))
         self._explainer = self._exact = Explainer(network, target_layer, method)
         half = mixed_precision_dtype(classifier.device)
         if half is not None:
