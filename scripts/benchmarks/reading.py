@@ -1,9 +1,9 @@
 """The TIFF reader against OpenSlide on the same slides, one thread: aligned tiles, unaligned, and resized.
 
 Regions of 256 px from a slide of 4 096 px a side (1 024 px for JPEG 2000), side by side; "unaligned" ones
-begin within tiles. "resized_2x" is what a run does for a model at twice the spacing, in patches of 256 model px.
-"openslide" is the plain library
-as its users call it: ``read_region(...).convert("RGB")`` of each region, and Pillow's bilinear ``resize``.
+begin within tiles. "resized_2x" is what a run does for a model at twice the spacing, in patches of 256
+model px. "openslide" is the plain library as its users call it:
+``read_region(...).convert("RGB")`` of each region, and Pillow's bilinear ``resize``.
 "openslide_reader" is the same job through this package's own OpenSlide reader, which takes over where the
 TIFF reader is not exact. Pixels are those of the demo's real slide, mirrored and written again at quality 90;
 "noise" is a drawn texture with noise in every pixel, three times the bytes of real tissue: the worst case,
