@@ -129,7 +129,7 @@ class ClusterEngine:
                 message = self._inbox.get(timeout=_LAST_WORDS_S if stop.forced else _TICK_S)
             except queue.Empty:
                 if stop.forced and self._passed_on > 1:
-                    raise Interrupted("stopped at once; the bands under way are lost") from None
+                    raise Interrupted("stopped at once; the batches under way are lost") from None
             else:
                 if isinstance(message, dict) and message["say"] == "started":
                     self._passed_on = 0  # a worker that was started anew has not been asked to stop

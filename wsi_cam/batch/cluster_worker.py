@@ -93,7 +93,7 @@ def run_slide(
 
 
 def ask_to_stop(batch: str, times: int) -> None:
-    """Once: after the band under way; twice: at once. Says how often in all, so it can be said again."""
+    """Once: after the batch under way; twice: at once. Says how often in all, so it can be said again."""
     if batch in _BATCHES:
         while _BATCHES[batch].stop.asked < times:
             _BATCHES[batch].stop.ask()
