@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.make_models import MARKER_RGB, colour_network, model_card
-from wsi_cam import explain_patch
+from wsi_cam import PatchExplainer, explain_patch
 from wsi_cam.classifiers.bundle import Classifier
 from wsi_cam.errors import SettingsError, SlideError
 
@@ -41,6 +41,14 @@ def test_a_file_of_another_size_is_resized(classifier: Classifier, tmp_path: Pat
     explained = explain_patch(tmp_path / "patch.png", classifier, class_name="tumour")
     assert explained.evidence.shape == (2, 4, 4)
     assert explained.evidence[1, 0, 3] > 5
+
+
+def test_an_explainer_that_is_there_already_says_the_same(classifier: Classifier) -> None:
+    image = np.full((128, 128, 3), MARKER_RGB, np.uint8)
+    expected = explain_patch(image, classifier, target_layer="layer3")
+    got = explain_patch(image, PatchExplainer(classifier, "layer3", batch_size=1))
+    np.testing.assert_array_equal(got.evidence, expected.evidence)
+    assert got.evidence.shape == (2, 8, 8)
 
 
 def test_what_is_no_picture_and_a_class_that_is_not_known_are_said(

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from wsi_cam.batch import plan_batch, run_batch
     from wsi_cam.classifiers.bundle import Classifier, load_classifier
     from wsi_cam.heatmap.store import HeatmapStore, open_heatmap
+    from wsi_cam.inference import PatchExplainer
     from wsi_cam.one_patch import explain_patch
     from wsi_cam.pipeline import SlideResult, explain_slide
     from wsi_cam.settings import RunSettings
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Classifier",
     "HeatmapStore",
+    "PatchExplainer",
     "RunSettings",
     "Slide",
     "SlideResult",
@@ -40,6 +42,7 @@ __all__ = [
 _HOME = {
     "Classifier": "wsi_cam.classifiers.bundle",
     "HeatmapStore": "wsi_cam.heatmap.store",
+    "PatchExplainer": "wsi_cam.inference",
     "RunSettings": "wsi_cam.settings",
     "Slide": "wsi_cam.slides.slide",
     "SlideResult": "wsi_cam.pipeline",

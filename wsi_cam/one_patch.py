@@ -34,19 +34,25 @@ class PatchExplanation:
 
 def explain_patch(
     image: str | Path | NDArray[np.uint8],
-    classifier: Classifier | None = None,
+    classifier: Classifier | PatchExplainer | None = None,
     class_name: str | None = None,
     target_layer: str = "layer4",
 ) -> PatchExplanation:
     """Classify one picture and show where the evidence for a class lies.
+
+    Without a ``classifier`` the bundled one is loaded. For many pictures make a ``PatchExplainer`` with a
+    ``batch_size`` of 1 once, which takes a second; ``target_layer`` is then the explainer's.
 
     ``image`` is a file or uint8 RGB (h, w, 3), square and at the model's spacing; another size than the
     model's is resized to it (antialiased), which changes the spacing. ``class_name`` is the model's target
     class where not given. Raises SlideError for a file that is no picture, SettingsError for one that is not
     square and for an unknown class, ModelError for arrays of another kind.
     """
-    classifier = classifier or load_classifier()
-    card = classifier.card
+    if isinstance(classifier, PatchExplainer):
+        explainer = classifier
+    else:
+        explainer = PatchExplainer(classifier or load_classifier(), target_layer, batch_size=1)
+    card = explainer.classifier.card
     class_name = class_name or card.target_class
     if class_name not in card.class_names:
         raise SettingsError(f"class {class_name!r}: the model knows {', '.join(card.class_names)}")
@@ -59,7 +65,6 @@ def explain_patch(
         size = (card.patch_size_px, card.patch_size_px)
         if pixels.shape[:2] != size:
             pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
-    explainer = PatchExplainer(classifier, target_layer, batch_size=1)
     seen = explainer.explain(pixels[None])
     index = card.class_names.index(class_name)
     picture = triptych(
