@@ -96,13 +96,13 @@ class PatchExplainer:
         self.classifier = classifier
         self.target_layer, self.method = target_layer, method
         self.batch_size = batch_size
-        network = with_norms_folded(classifier.network, untouched=(target_layer,))
         size = classifier.card.patch_size_px
+        network = with_norms_folded(classifier.network, (target_layer,), probe_px=size)
         network = with_activations_fused(network, target_layer, (batch_size, 3, size, size))
-        self._explainer = self._exact = Explainer(network, target_layer, method)
+        self._explainer = self._exact = Explainer(network, target_layer, method, patch_px=size)
         half = mixed_precision_dtype(classifier.device)
         if half is not None:
-            self._explainer = Explainer(network, target_layer, method, half)
+            self._explainer = Explainer(network, target_layer, method, half, size)
         self.closed_form = self._explainer.closed_form
         self.cell_px = self._explainer.cell_px
         """Model pixels that one cell of a map spans."""

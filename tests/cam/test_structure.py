@@ -60,6 +60,31 @@ def test_an_ending_that_only_looks_right_is_explained_by_gradients(kind: str) ->
     assert float((explainer(batch)[1] - by_gradients(network, "layer4", batch)).abs().max()) < 1e-10
 
 
+class PoolsCells(nn.Module):
+    """A trunk of stride 32, and pooling of a fixed number of cells, as networks for one size have it."""
+
+    def __init__(self, cells: int) -> None:
+        super().__init__()
+        self.layer4 = nn.Conv2d(3, 5, 32, stride=32)
+        self.avgpool, self.fc = nn.AvgPool2d(cells), nn.Linear(5, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.fc(torch.flatten(self.avgpool(self.layer4(x)), 1))
+        return logits
+
+
+@pytest.mark.parametrize(("cells", "is_global"), [(7, True), (4, False)])
+def test_pooling_of_a_fixed_size_is_judged_at_the_size_that_will_be_looked_at(
+    cells: int, is_global: bool
+) -> None:
+    torch.manual_seed(2)
+    network = PoolsCells(cells).double().eval()
+    explainer = Explainer(network, patch_px=224)
+    assert explainer.closed_form == is_global
+    batch = torch.randn(2, 3, 224, 224, dtype=torch.float64)
+    assert float((explainer(batch)[1] - by_gradients(network, "layer4", batch)).abs().max()) < 1e-10
+
+
 def test_a_stub_of_resnets_shape_is_explained_as_a_resnet_is() -> None:
     card = model_card()
     explainer = Explainer(colour_network())

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from wsi_cam.cam.methods import CAM_METHODS, CLOSED_FORM_METHODS
-from wsi_cam.cam.structure import Observation, evaluating, find_layer, observe, output_hook
+from wsi_cam.cam.structure import PROBE_PX, Observation, evaluating, find_layer, observe, output_hook
 from wsi_cam.errors import ModelError
 
 LogitsAndEvidence = tuple[torch.Tensor, torch.Tensor]
@@ -37,6 +37,7 @@ class Explainer:
         target_layer: str = "layer4",
         method: str = "gradcam",
         trunk_dtype: torch.dtype | None = None,
+        patch_px: int = PROBE_PX,
     ) -> None:
         if method not in CAM_METHODS:
             raise ModelError(f"CAM method {method!r}: unknown; use one of {', '.join(CAM_METHODS)}")
@@ -45,7 +46,7 @@ class Explainer:
         self._method = CAM_METHODS[method]
         self._trunk_dtype: torch.dtype | None = None
         with evaluating(network):
-            observation = observe(network, self._layer, target_layer)
+            observation = observe(network, self._layer, target_layer, patch_px)
             self._head = observation.head if method in CLOSED_FORM_METHODS else None
             self._check_by_gradients(observation, target_layer)
         self.cell_px = observation.cell_px

@@ -15,8 +15,10 @@ from torch import nn
 
 from wsi_cam.errors import ModelError
 
-#: Side of the random input; a multiple of every stride that a layer of use here has.
-PROBE_PX = 128
+#: A multiple of every stride that a layer of use here has.
+_STRIDE_PX = 32
+#: Side of the random input where the size that will be looked at is not known.
+PROBE_PX = 4 * _STRIDE_PX
 
 _HARMLESS = (nn.AdaptiveAvgPool2d, nn.AvgPool2d, nn.Flatten, nn.Dropout, nn.Dropout2d, nn.Identity)
 
@@ -25,7 +27,7 @@ OutputHook = Callable[[nn.Module, object, torch.Tensor], torch.Tensor | None]
 
 @dataclass(frozen=True)
 class Observation:
-    """What one pass over ``probe`` (1, 3, PROBE_PX, PROBE_PX) showed.
+    """What one pass over ``probe`` (1, 3, side, side) showed.
 
     ``features`` (1, k, h, w) left the target layer, ``logits`` (1, classes) the network. ``head`` is the
     linear layer that saw exactly the spatial mean of the features and whose output the logits
@@ -76,9 +78,13 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def observe(network: nn.Module, layer: nn.Module, name: str) -> Observation:
-    """One pass of noise through the network. Raises ModelError for a layer that gives no single map."""
-    probe = _noise(network)
+def observe(network: nn.Module, layer: nn.Module, name: str, picture_px: int = PROBE_PX) -> Observation:
+    """One pass of noise through the network, ``picture_px`` a side or up to a stride more.
+
+    Raises ModelError for a layer that gives no single map, and for a network that does not take the noise.
+    """
+    probe_px = -(-picture_px // _STRIDE_PX) * _STRIDE_PX
+    probe = _noise(network, probe_px)
     features: list[torch.Tensor] = []
     calls: list[tuple[nn.Module, torch.Tensor, torch.Tensor]] = []  # leaves after the layer: input, output
 
@@ -102,7 +108,7 @@ def observe(network: nn.Module, layer: nn.Module, name: str) -> Observation:
             logits = network(probe)
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
-        raise ModelError(f"the network does not take an RGB picture of {PROBE_PX} px ({reason})") from error
+        raise ModelError(f"the network does not take an RGB picture of {probe_px} px ({reason})") from error
     finally:
         for handle in handles:
             handle.remove()
@@ -110,7 +116,7 @@ def observe(network: nn.Module, layer: nn.Module, name: str) -> Observation:
         raise ModelError(f"target layer {name!r}: used {len(features)} times in one pass; take a whole stage")
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
         raise ModelError("the network does not give logits (n, classes); wrap it so that it does")
-    cell_px, remainder = divmod(PROBE_PX, features[0].shape[2])
+    cell_px, remainder = divmod(probe_px, features[0].shape[2])
     if remainder:
         raise ModelError(
             f"target layer {name!r}: its cells are not whole pixels of the input; take another one"
@@ -133,9 +139,9 @@ def _head(
     return head if same_input and torch.equal(given, logits) else None
 
 
-def _noise(network: nn.Module) -> torch.Tensor:
+def _noise(network: nn.Module, side_px: int) -> torch.Tensor:
     """A random picture in the network's dtype, drawn without touching the global generator."""
     tensors = (t for t in (*network.parameters(), *network.buffers()) if t.is_floating_point())
     example = next(tensors, torch.empty(0))
-    noise = torch.randn(1, 3, PROBE_PX, PROBE_PX, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(1, 3, side_px, side_px, generator=torch.Generator().manual_seed(0))
     return noise.to(device=example.device, dtype=example.dtype)

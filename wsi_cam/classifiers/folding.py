@@ -20,17 +20,19 @@ _PROBE_PX = 64
 _TOLERANCE = 1e-5
 
 
-def with_norms_folded(network: nn.Module, untouched: Collection[str] = ()) -> nn.Module:
+def with_norms_folded(
+    network: nn.Module, untouched: Collection[str] = (), probe_px: int = _PROBE_PX
+) -> nn.Module:
     """A copy of the network whose batch norms are folded; the network itself where that does not agree.
 
     The network must be in evaluation mode. A norm is folded where it sees exactly what one convolution
     gives, each used once; layers named in ``untouched`` keep their output. Logits on random
-    input agree with the original to 1e-5 of their range, or the original is returned.
+    input, ``probe_px`` a side, agree with the original to 1e-5 of their range, or the original is returned.
     """
     device = _example(network).device
     # Compared on the CPU: in the TF32 of a GPU's convolutions two equal networks differ by 1e-3.
     original = network if device.type == "cpu" else copy.deepcopy(network).cpu()
-    probe = _noise(original)
+    probe = _noise(original, probe_px)
     found, expected = _watch(original, probe)
     pairs = [(conv, norm) for conv, norm in found if conv not in untouched]
     if not pairs:
@@ -89,7 +91,7 @@ def _example(network: nn.Module) -> torch.Tensor:
     return next(tensors, torch.empty(0))
 
 
-def _noise(network: nn.Module) -> torch.Tensor:
+def _noise(network: nn.Module, side_px: int) -> torch.Tensor:
     example = _example(network)
-    noise = torch.randn(2, 3, _PROBE_PX, _PROBE_PX, generator=torch.Generator().manual_seed(1))
+    noise = torch.randn(1, 3, side_px, side_px, generator=torch.Generator().manual_seed(1))
     return noise.to(device=example.device, dtype=example.dtype)
