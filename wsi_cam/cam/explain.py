@@ -28,7 +28,9 @@ class Explainer:
 
     ``target_layer`` is a name as ``named_modules`` has it, ``method`` one of ``CAM_METHODS``. With
     ``trunk_dtype`` (bfloat16, float16) the layers up to the target run in mixed precision and
-    everything after in float32. Raises ModelError for a layer or method that is unknown or unsuited.
+    everything after in float32. ``patch_px`` is the side of the pictures to come: pooling of a fixed size
+    is global at one size and not at another. Raises ModelError for a layer or method that is unknown or
+    unsuited.
     """
 
     def __init__(
