@@ -42,6 +42,9 @@ class ModelFacts:
     """The card's; settings may name another."""
     default_overlap: float
     """The card's; settings may name another."""
+    patch_px: int
+    cell_px: int
+    """Model pixels that one cell of a heatmap spans."""
     batch_size: int
     device: str
     """Kind of device, without its number: cpu, cuda or mps."""
@@ -65,6 +68,8 @@ def model_facts(explainer: PatchExplainer) -> ModelFacts:
         class_names=tuple(classifier.card.class_names),
         target_class=classifier.card.target_class,
         default_overlap=classifier.card.default_overlap,
+        patch_px=classifier.card.patch_size_px,
+        cell_px=explainer.cell_px,
         batch_size=explainer.batch_size,
         device=classifier.device.type,
         device_name=device_name(classifier.device),

@@ -150,6 +150,15 @@ def test_a_result_of_other_settings_is_stale_and_updated_on_demand(run, slide: P
     assert read_process_list(tmp_path / "out" / "process_list.csv")["slide"].error == ""
 
 
+def test_an_overlap_that_the_model_cannot_have_is_said_once(run, slide: Path) -> None:  # type: ignore[no-untyped-def]
+    _, out, err = run(slide, "--overlap", "0.3")
+    assert (
+        "overlap 0.3 becomes 0.5: this model's patches of 64 px lie whole cells of 32 px apart" in out + err
+    )
+    _, out, err = run(slide, "--overlap", "0.5", "--force")
+    assert "becomes" not in out + err
+
+
 def test_a_dry_run_names_what_is_missing_and_writes_nothing(run, slide: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     status, out, _ = run(slide, "--dry-run")
     assert status == 0

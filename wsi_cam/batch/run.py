@@ -28,6 +28,7 @@ from wsi_cam.result_identity import ModelFacts
 from wsi_cam.run_folder import RunFolder
 from wsi_cam.settings import RunSettings
 from wsi_cam.slide_url import SlideUrl
+from wsi_cam.tiling.stride import effective_overlap
 
 # Light modules only above: the worker process is started before the others are read.
 if TYPE_CHECKING:
@@ -176,6 +177,8 @@ def _run(
                 as_they_were.append(state.outcome(task))
                 ended(task, as_they_were[-1])
 
+    if rounded := _rounded_overlap(setup.settings, model):
+        progress.note(rounded)
     try:
         for task, outcome in engine.run(wanted(), progress, stop):
             records.enter([*as_they_were, outcome])
@@ -185,6 +188,19 @@ def _run(
         result.interrupted = str(interrupted)
     records.enter(as_they_were)
     records.end(setup.settings, model, started, {o.row.sample_id: o.kind for o in result.outcomes})
+
+
+def _rounded_overlap(settings: RunSettings, model: ModelFacts) -> str:
+    """What to tell who asks for an overlap that this model cannot have; empty where it can."""
+    if settings.overlap is None:
+        return ""
+    overlap = effective_overlap(model.patch_px, model.cell_px, settings.overlap)
+    if abs(overlap - settings.overlap) < 0.005:
+        return ""
+    return (
+        f"overlap {settings.overlap:g} becomes {overlap:.3g}: this model's patches of {model.patch_px} px "
+        f"lie whole cells of {model.cell_px} px apart"
+    )
 
 
 def _collect(inputs: Sequence[str | Path], settings: RunSettings) -> list[SlideInput]:

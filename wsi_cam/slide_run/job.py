@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from wsi_cam.classifiers.card import ModelCard
-from wsi_cam.errors import SettingsError, TissueError
+from wsi_cam.errors import SettingsError, SpacingError, TissueError
 from wsi_cam.export.class_colours import RGB, class_colours
 from wsi_cam.geometry import Affine, Box, Level0, Mpp, Thumbnail
 from wsi_cam.inference import PatchExplainer
@@ -149,6 +149,8 @@ def prepare_job(sample_id: str, slide: Slide, explainer: PatchExplainer, setting
             min_tissue=settings.min_tissue,
             cell_px=explainer.cell_px,
         )
+    except SpacingError as error:
+        raise SpacingError(f"{slide.info.path}: {error}") from error
     except TissueError as error:
         raise NothingToClassify(f"{slide.info.path}: {error}", thumb, tissue) from error
     log.info("%s: %d patches on level %d", slide.info.path, len(plan), plan.level)

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from wsi_cam.errors import SettingsError, SpacingError, TissueError
 from wsi_cam.geometry import Affine, Heatmap, Level, Level0, Mpp, Size
-from wsi_cam.tiling.patch_grid import ROUNDING, GridAxis, TissueFractions, ceil_but_rounding
+from wsi_cam.tiling.patch_grid import GridAxis, TissueFractions, ceil_but_rounding
+from wsi_cam.tiling.stride import effective_overlap, stride_in_cells
 from wsi_cam.tiling.tissue import TissueMask
 
 DEFAULT_MIN_TISSUE = 0.1
@@ -134,7 +135,7 @@ def plan_patches(
     model by more than ``MAX_UPSAMPLING``, TissueError where no patch is left.
     """
     _check_settings(size_px, mpp_um, overlap, min_tissue, cell_px)
-    stride_cells = max(1, math.floor((1 - overlap) * size_px / cell_px + ROUNDING))
+    stride_cells = stride_in_cells(size_px, cell_px, overlap)
     level = choose_level(levels, slide_mpp, mpp_um)
     cell = _cells_to_level0(cell_px, mpp_um, slide_mpp)
     patch = _patch_level0(size_px, mpp_um, slide_mpp)
@@ -151,7 +152,7 @@ def plan_patches(
         stride_cells=stride_cells,
         map_cells=math.ceil(size_px / cell_px),
         requested_overlap=overlap,
-        effective_overlap=1 - stride_cells * cell_px / size_px,
+        effective_overlap=effective_overlap(size_px, cell_px, overlap),
         min_tissue=min_tissue,
         level=level,
         level_to_level0=levels[level],
