@@ -104,3 +104,11 @@ def test_a_processor_without_these_operators_computes_as_before(
 ) -> None:
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     assert with_activations_fused(folded, "layer4", SHAPE) is folded
+
+
+def test_operators_that_refuse_are_not_used(folded: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise TypeError("an argument more is wanted")
+
+    monkeypatch.setattr("wsi_cam.classifiers.fusing._packed", refuse)
+    assert with_activations_fused(folded, "layer4", SHAPE) is folded

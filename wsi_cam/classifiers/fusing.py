@@ -47,22 +47,27 @@ def with_activations_fused(network: nn.Module, target_layer: str, batch_shape: S
     ]
     probe = torch.randn(1, *batch_shape[1:], generator=torch.Generator().manual_seed(1))
     expected, shapes = _watch(network, probe, batch_shape[0])
-    # Without its weights: what is not fused shares them with the network, what is has its own.
-    fused = copy.deepcopy(network, {id(tensor): tensor for tensor in _tensors(network)})
-    for name in blocks:
-        fused.set_submodule(name, FusedBottleneck(name, fused, shapes))
-    if place > names.index("relu") and isinstance(network.get_submodule("bn1"), nn.Identity):
-        fused.set_submodule("conv1", FusedStem(_packed("conv1", fused, shapes)))
-        fused.set_submodule("relu", nn.Identity())
     try:
+        fused = _fused(network, blocks, place > names.index("relu"), shapes)
         with torch.inference_mode():
             got = fused(probe)
-    except RuntimeError as error:
-        log.info("blocks are not fused: %s", str(error).splitlines()[0])
+    except (RuntimeError, TypeError) as error:  # operators of this kind are promised to nobody
+        log.info("blocks are not fused: %s", str(error).partition("\n")[0])
         return network
     if not torch.allclose(got, expected, rtol=0, atol=_TOLERANCE * float(expected.abs().max())):
         log.info("blocks are not fused: logits would differ by %g", float((got - expected).abs().max()))
         return network
+    return fused
+
+
+def _fused(network: nn.Module, blocks: list[str], with_stem: bool, shapes: dict[str, Shape]) -> nn.Module:
+    """A copy; what is not fused shares its weights with the network, what is has its own."""
+    fused = copy.deepcopy(network, {id(tensor): tensor for tensor in _tensors(network)})
+    for name in blocks:
+        fused.set_submodule(name, FusedBottleneck(name, fused, shapes))
+    if with_stem and isinstance(network.get_submodule("bn1"), nn.Identity):
+        fused.set_submodule("conv1", FusedStem(_packed("conv1", fused, shapes)))
+        fused.set_submodule("relu", nn.Identity())
     return fused
 
 
