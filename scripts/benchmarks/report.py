@@ -1,4 +1,4 @@
-"""``docs/benchmark.md`` out of the stored results, so that no figure is copied by hand."""
+"""``docs/benchmark.md`` and a table of the README out of the stored results: no figure is copied by hand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-PAGE = Path(__file__).parents[2] / "docs" / "benchmark.md"
+_ROOT = Path(__file__).parents[2]
+PAGE, README = _ROOT / "docs" / "benchmark.md", _ROOT / "README.md"
+#: Between these lines of the README stand the first rows of what the page says at a glance.
+_BEGIN, _END = "<!-- from scripts/benchmark -->\n", "<!-- end -->\n"
+_ROWS_IN_README = 8
 _HEAD = """\
 # Speed and memory
 
@@ -43,8 +47,13 @@ _AT_A_GLANCE = (
 
 
 def write_report(kept: Mapping[str, Any], parts: Mapping[str, str]) -> None:
-    """Write the page: the main figures, then for every part what it is, on which machine, and its figures."""
-    lines = [_HEAD, *_at_a_glance(kept)]
+    """Write the page: the main figures, then for every part what it is, on which machine, and its figures.
+
+    The README's table gets the first of the main figures.
+    """
+    at_a_glance = list(_at_a_glance(kept))
+    _write_into_readme(at_a_glance[: _ROWS_IN_README + 1], kept)
+    lines = [_HEAD, *at_a_glance, ""]
     for part, module_name in parts.items():
         if part not in kept:
             continue
@@ -68,7 +77,15 @@ def _at_a_glance(kept: Mapping[str, Any]) -> Iterator[str]:
     for words, part, places in _AT_A_GLANCE:
         if part in kept:
             yield f"| {words} | {'; '.join(str(_at(kept[part], place)) for place in places)} |"
-    yield ""
+
+
+def _write_into_readme(rows: list[str], kept: Mapping[str, Any]) -> None:
+    before, begin, rest = README.read_text(encoding="utf-8").partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    machine = next(iter(kept.values()))["machine"]
+    where = f"{machine['processor']}, {machine['cores']} cores, {machine['gpu'] or 'no GPU'}"
+    table = "\n".join([rows[0].replace("At a glance", where), *rows[1:]])
+    README.write_text(f"{before}{begin}{table}\n{end}{after}", encoding="utf-8")
 
 
 def _at(content: Mapping[str, Any], place: str) -> Any:
