@@ -235,8 +235,8 @@ class TestAnnotations:
                  "properties": {"classification": {"name": "A"}}}  # fmt: skip
         file = write_geojson(tmp_path / "a.geojson", region("A", 0, 0, 1, 1), region(None, 0, 0, 1, 1), point)
         assert list(read_annotations(file)) == ["A"]
-        assert "passed over 1 objects without a class" in caplog.text
-        assert "passed over 1 objects that are no area" in caplog.text
+        assert "objects without a class passed over: 1" in caplog.text
+        assert "objects that are no area passed over: 1" in caplog.text
 
     @pytest.mark.parametrize(
         ("name", "content", "message"),

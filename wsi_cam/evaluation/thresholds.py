@@ -64,8 +64,8 @@ def choose_threshold(
     members = [len(np.unique(names[labels == which])) for which in (False, True)]
     if min(members) < 2 or not np.isfinite(scores).all():
         raise DataError(
-            f"no threshold can be cross-validated on {members[1]} positive and {members[0]} negative slides; "
-            "at least two of each with a score are needed, or a threshold as a number"
+            f"no threshold can be cross-validated on so few slides (positive: {members[1]}, negative: "
+            f"{members[0]}); at least two of each with a score are needed, or a threshold as a number"
         )
     n_folds = min(N_FOLDS, *members)
     if groups is None:

@@ -36,7 +36,7 @@ def read_annotations(path: Path, may_be_empty: bool = False) -> Regions:
             continue
         polygons.setdefault(class_name, []).extend(areas)
     for reason, count in passed_over.items():
-        _log.warning("%s: passed over %d objects %s", path, count, reason)
+        _log.warning("%s: objects %s passed over: %d", path, reason, count)
     if not polygons and not (may_be_empty and not passed_over):
         raise DataError(f"{path}: no area with a class; give every region its class and export again")
     return {
