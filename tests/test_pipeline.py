@@ -23,6 +23,7 @@ from wsi_cam import RunSettings, explain_slide, open_slide, pipeline
 from wsi_cam.classifiers.bundle import Classifier
 from wsi_cam.classifiers.card import ModelCard
 from wsi_cam.errors import SettingsError, SlideError, TissueError
+from wsi_cam.export.png import write_png
 from wsi_cam.geometry import Box, Heatmap, Level0, Mpp
 from wsi_cam.heatmap.store import HeatmapStore
 from wsi_cam.slides.slide import Slide, SlideInfo
@@ -284,6 +285,13 @@ def test_only_the_given_region_is_looked_at(tmp_path: Path, caplog: pytest.LogCa
     assert covered.sum() == 8 * 8
     assert covered[4:12, 8:16].all()
     assert "level 0" not in caplog.text
+
+    mask = np.zeros((1500 // 4, 1900 // 4), np.uint8)
+    mask[64:192, 128:256] = 1
+    write_png(tmp_path / "mask.png", mask)
+    settings = RunSettings(tissue=tmp_path / "mask.png", min_tissue=0.5)
+    result = explain_slide(path, tmp_path / "out", classifier(), settings)
+    np.testing.assert_array_equal(np.isfinite(result.probability.read(0)[0]), covered)
 
     path = write_scn(tmp_path / "bounds.scn", planted(1900, 1500, (0, 0, 10, 10)), corner=(256, 128))
     result = explain_slide(path, tmp_path / "out", classifier(), RunSettings(tissue=roi, min_tissue=0.5))

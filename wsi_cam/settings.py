@@ -31,7 +31,7 @@ class RunSettings:
     overlap: float | None = None
     """Fraction of a patch shared with its neighbour; the model card's default where None."""
     tissue: Path | None = None
-    """GeoJSON polygons in level-0 pixels to use in place of the tissue finder."""
+    """GeoJSON polygons in level-0 pixels, or a mask picture of the whole slide."""
     min_tissue: float = 0.1
     """Least share of a patch that must be tissue."""
     target_layer: str = "layer4"

@@ -127,7 +127,7 @@ def test_a_file_that_marks_nothing_is_refused_by_name(content: Any, reason: str,
         (gzip.compress(json.dumps(SQUARE).encode())[:20], "cannot be read"),
         (b"\x1f\x8bnot gzip at all", "cannot be read"),
         (b"\xff\xfe\x00\x80", "not GeoJSON"),
-        (b"\x89PNG\r\n\x1a\n", "masks that are pictures are not read here"),
+        (b"\x89PNG\r\n\x1a\n", "a binary file"),
     ],
     ids=["missing", "gzip cut off", "no gzip", "no text", "a picture"],
 )

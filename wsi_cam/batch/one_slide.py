@@ -34,6 +34,7 @@ from wsi_cam.result_identity import model_facts, result_identity
 from wsi_cam.run_folder import RunFolder
 from wsi_cam.slides.identity import slide_identity
 from wsi_cam.slides.opening import check_path
+from wsi_cam.tiling.mask_picture import is_mask_picture, require_mask_picture
 from wsi_cam.tiling.roi import read_roi
 
 PatchesDone = Callable[[int, int], None]
@@ -222,7 +223,8 @@ def _check_for_all(setup: BatchSetup, class_names: tuple[str, ...]) -> None:
             f"target class {settings.target_class!r}: the model knows {', '.join(class_names)}"
         )
     if settings.tissue:
-        read_roi(settings.tissue)
+        check = require_mask_picture if is_mask_picture(settings.tissue) else read_roi
+        check(settings.tissue)
 
 
 def _reason(error: Exception, task: SlideTask) -> str:

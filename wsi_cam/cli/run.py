@@ -78,7 +78,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--tissue",
         metavar="FILE",
         type=Path,
-        help="GeoJSON polygons in place of the tissue finder, in px from the corner of level 0",
+        help="in place of the tissue finder: GeoJSON polygons in px from the corner of level 0, or a mask "
+        "of the whole slide as PNG or TIFF",
     )
     add("--min-tissue", metavar="F", type=float, help="least tissue share of a patch (default 0.1)")
     add("--target-layer", metavar="NAME", help="layer that Grad-CAM explains (default layer4)")

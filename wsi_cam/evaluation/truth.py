@@ -5,7 +5,6 @@ Both answer the same three questions in level-0 pixels, whatever lattice they ar
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,12 +13,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import shapely
-import tifffile
 from numpy.typing import NDArray
 from shapely import MultiPolygon
 
 from wsi_cam.errors import DataError
-from wsi_cam.geometry import Affine, Box, Heatmap, Level0, Mpp, Size
+from wsi_cam.geometry import Affine, Box, Heatmap, Level0, Mpp, Size, Thumbnail
+from wsi_cam.tiling import mask_picture
 from wsi_cam.tiling.outlines import polygons_in
 from wsi_cam.tiling.rasterise import rasterise, rings
 from wsi_cam.training.annotated_slides import covered_share
@@ -32,14 +31,8 @@ _POINTS = 8
 _BOXES_AT_A_TIME = 10_000
 #: No slide is longer: 300 mm.
 _LONGEST_UM = 300_000
-#: What tifffile and its decoders raise over damaged files, as mutated ones showed.
-#: None, LZW, JPEG and deflate, by their two numbers.
-_COMPRESSIONS = (1, 5, 7, 8, 32946)
-_UNREADABLE = (
-    OSError, ValueError, LookupError, RuntimeError, ArithmeticError, TypeError, AttributeError, MemoryError,
-    struct.error,
-)  # fmt: skip
-MASK_SUFFIXES = (".tif", ".tiff")
+#: Not PNG: beside annotations those are previews.
+MASK_SUFFIXES = mask_picture.TIFF_SUFFIXES
 
 
 class Truth(Protocol):
@@ -123,7 +116,7 @@ class MaskTruth:
     nearest of its pixels.
     """
 
-    def __init__(self, mask: NDArray[np.bool_], to_level0: Affine[Heatmap, Level0]) -> None:
+    def __init__(self, mask: NDArray[np.bool_], to_level0: Affine[Thumbnail, Level0]) -> None:
         self.mask = mask
         self._from_level0 = to_level0.inverse()
         self._to_level0 = to_level0
@@ -205,69 +198,5 @@ def target_area(regions: Regions, classes: TruthClasses, path: Path) -> MultiPol
 
 
 def read_mask(path: Path, size: Size | None, mpp: Mpp) -> MaskTruth:
-    """A mask TIFF at about ``MASK_UM``, sampled at pixel centres from the coarsest level that is fine enough.
-
-    Tiles and strips are decoded one at a time.
-    """
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            pages = [level.keyframe for series in tiff.series for level in series.levels]
-            pages = sorted((p for p in pages if len(p.shape) == 2), key=lambda p: -p.imagewidth)
-            if not pages:
-                raise DataError(f"{path}: holds no picture of one channel; write the mask as one")
-            size = size or Size(pages[0].imagewidth, pages[0].imagelength)
-            _demand_same_shape(path, Size(pages[0].imagewidth, pages[0].imagelength), size)
-            for page in pages:
-                _demand_plain_coding(path, page)
-            fine = [p for p in pages if size.width / p.imagewidth * mpp.x <= MASK_UM] or pages[:1]
-            fitting = [p for p in fine if _same_shape(Size(p.imagewidth, p.imagelength), size)]
-            return _sampled(fitting[-1], size, mpp)
-    except DataError:
-        raise
-    except _UNREADABLE as cause:
-        raise DataError(
-            f"{path}: no readable mask TIFF ({type(cause).__name__}: {cause}); write it again"
-        ) from cause
-
-
-def _demand_plain_coding(path: Path, page: tifffile.TiffPage) -> None:
-    """Masks are written in few ways; decoders of other ones may crash where a damaged tag asks for them."""
-    coding = int(page.compression), int(page.predictor), int(page.fillorder), page.bitspersample
-    known = _COMPRESSIONS, (1, 2), (1,), (1, 8, 16, 32)
-    if any(value not in values for value, values in zip(coding, known, strict=True)):
-        raise DataError(
-            f"{path}: a mask of compression {coding[0]}, predictor {coding[1]}, fill order {coding[2]} and "
-            f"{coding[3]} bits is not read; write it with deflate, LZW or none"
-        )
-
-
-def _sampled(page: tifffile.TiffPage, size: Size, mpp: Mpp) -> MaskTruth:
-    page_x, page_y = size.width / page.imagewidth, size.height / page.imagelength
-    step_x, step_y = max(MASK_UM / mpp.x, page_x), max(MASK_UM / mpp.y, page_y)
-    width, height = max(1, round(size.width / step_x)), max(1, round(size.height / step_y))
-    to_level0 = Affine[Heatmap, Level0](size.width / width, size.height / height)
-    x = ((np.arange(width) + 0.5) * to_level0.scale_x / page_x).astype(np.int64)
-    y = ((np.arange(height) + 0.5) * to_level0.scale_y / page_y).astype(np.int64)
-    mask = np.zeros((height, width), np.bool_)
-    for segment, place, shape in page.segments():
-        if segment is None:
-            continue  # a tile that was not written is empty
-        top, left = place[2], place[3]
-        rows = slice(*np.searchsorted(y, [top, top + shape[1]]))
-        columns = slice(*np.searchsorted(x, [left, left + shape[2]]))
-        mask[rows, columns] = segment[0, :, :, 0][np.ix_(y[rows] - top, x[columns] - left)] != 0
-    return MaskTruth(mask, to_level0)
-
-
-def _same_shape(mask: Size, slide: Size) -> bool:
-    """To a hundredth, or to the pixel that a small level leaves out."""
-    x, y = slide.width / mask.width, slide.height / mask.height
-    return abs(x - y) <= max(x, y) * max(0.01, 1 / min(mask.width, mask.height))
-
-
-def _demand_same_shape(path: Path, mask: Size, slide: Size) -> None:
-    if not _same_shape(mask, slide):
-        raise DataError(
-            f"{path}: a mask of {mask.width} x {mask.height} px does not fit a slide of {slide.width} x "
-            f"{slide.height} px; a mask covers the whole of level 0"
-        )
+    """A mask TIFF at about ``MASK_UM``; see :func:`wsi_cam.tiling.mask_picture.read_mask`."""
+    return MaskTruth(*mask_picture.read_mask(path, size, mpp, MASK_UM))

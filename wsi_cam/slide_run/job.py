@@ -18,6 +18,7 @@ from wsi_cam.inference import PatchExplainer
 from wsi_cam.settings import RunSettings
 from wsi_cam.slides.slide import Slide, require_mpp
 from wsi_cam.slides.thumbnail import read_thumbnail
+from wsi_cam.tiling.mask_picture import is_mask_picture, tissue_from_picture
 from wsi_cam.tiling.patch_plan import PatchPlan, plan_patches
 from wsi_cam.tiling.roi import mask_from_polygons, read_roi
 from wsi_cam.tiling.tissue import TissueMask, find_tissue
@@ -130,7 +131,10 @@ def prepare_job(sample_id: str, slide: Slide, explainer: PatchExplainer, setting
     thumb = Thumb(*read_thumbnail(slide, mpp))
     tissue: TissueMask | None = None
     try:
-        if settings.tissue:
+        if settings.tissue and is_mask_picture(settings.tissue):
+            overview_um = thumb.to_level0.scale_x * mpp.x
+            tissue = tissue_from_picture(settings.tissue, slide.info.size, mpp, overview_um)
+        elif settings.tissue:
             polygons = read_roi(settings.tissue)
             _warn_of_bounds(settings.tissue, slide.info.bounds)
             tissue = mask_from_polygons(

@@ -93,8 +93,8 @@ def _read_json(path: Path) -> Any:
         ) from error
     except UnicodeDecodeError as error:
         raise OutlineError(
-            f"{path}: is not GeoJSON but a binary file; masks that are pictures are not read here, outlines "
-            "are: give a GeoJSON file, as QuPath exports it"
+            f"{path}: is not GeoJSON but a binary file; give a GeoJSON file, as QuPath exports it, or, for "
+            "tissue, a mask as PNG or TIFF"
         ) from error
     except ValueError as error:
         raise OutlineError(f"{path}: is not GeoJSON ({error}); export it again as GeoJSON") from error
