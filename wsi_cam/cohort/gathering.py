@@ -19,7 +19,7 @@ from wsi_cam.process_list import ProcessRow, read_process_list
 from wsi_cam.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from wsi_cam.evaluation.thresholds import ThresholdChoice
+    from wsi_cam.cohort.thresholds import ThresholdChoice
 
 log = logging.getLogger(__name__)
 
@@ -248,7 +248,7 @@ def _labelled(slides: Iterable[SlideSummary]) -> list[SlideSummary]:
 
 def _chosen(slides: Iterable[SlideSummary]) -> ThresholdChoice:
     """The threshold that labels choose; slides of a patient stay together where all name theirs."""
-    from wsi_cam.evaluation.thresholds import choose_threshold  # scikit-learn takes a second to import
+    from wsi_cam.cohort.thresholds import choose_threshold  # scikit-learn takes a second to import
 
     labelled = _labelled(slides)
     scores = [float(s.record["score"]["of_each_class"][s.target_class]) for s in labelled]

@@ -1,7 +1,7 @@
 """Figures of merit of a cohort, each with its interval: slides, patches, pixels, lesions.
 
 Measures at a threshold that was chosen on labels (slide sensitivity and specificity) are out of fold, see
-:mod:`wsi_cam.evaluation.thresholds`. The sensitivity at a fixed specificity is a point of the ROC curve of
+:mod:`wsi_cam.cohort.thresholds`. The sensitivity at a fixed specificity is a point of the ROC curve of
 these very slides: it describes them and promises nothing of others.
 """
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_cam.cohort.thresholds import Rule, ThresholdChoice, choose_threshold
 from wsi_cam.errors import DataError
 from wsi_cam.evaluation.cohort import EvaluatedCohort, EvaluatedSlide
 from wsi_cam.evaluation.counts import (
@@ -27,7 +28,6 @@ from wsi_cam.evaluation.froc import RATES, FrocCurve, froc_curve, resampled_froc
 from wsi_cam.evaluation.lesions import Hits
 from wsi_cam.evaluation.resampling import N_BOOTSTRAP, draws, warning_of_few
 from wsi_cam.evaluation.slide_measures import SlideMeasures
-from wsi_cam.evaluation.thresholds import Rule, ThresholdChoice, choose_threshold
 from wsi_cam.training.metrics import Measure, with_interval
 
 #: Below every score: what a slide with the target gets that failed.

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_curve
 
+from wsi_cam.cohort.thresholds import choose_threshold
 from wsi_cam.errors import DataError, SettingsError
-from wsi_cam.evaluation.thresholds import choose_threshold
 
 
 def test_scores_that_part_cleanly_are_parted_half_way() -> None:
