@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -92,3 +94,26 @@ def test_a_png_that_is_cut_off_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(OutlineError, match=r"mask\.png: no readable mask PNG"):
         read_mask(path, SIZE, MPP, 8)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA"])
+def test_a_large_png_is_read_without_a_warning(tmp_path: Path, mode: str) -> None:
+    Image.new(mode, (10_000, 9_000), 1 if mode == "L" else (0, 1, 0, 0)).save(
+        tmp_path / "mask.png", compress_level=1
+    )
+    require_mask_picture(tmp_path / "mask.png")
+    mask, _ = read_mask(tmp_path / "mask.png", Size(100_000, 90_000), MPP, 64)
+    assert mask.shape == (703, 781)
+    assert mask.all()
+
+
+def test_a_png_too_large_to_be_unpacked_is_refused_by_its_header(tmp_path: Path) -> None:
+    header = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
+    path = tmp_path / "mask.png"
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+        + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+    )  # fmt: skip
+    for read in (require_mask_picture, lambda path: read_mask(path, None, MPP, 8)):
+        with pytest.raises(OutlineError, match=r"60000 x 60000 px is not read.*write the mask smaller"):
+            read(path)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from wsi_cam.errors import OutlineError, TissueError
 from wsi_cam.geometry import Affine, Level0, Mpp, Size, Thumbnail
@@ -23,12 +23,14 @@ MASK_SUFFIXES = (*TIFF_SUFFIXES, ".png")
 Sampled = tuple[NDArray[np.bool_], Affine[Thumbnail, Level0]]
 """A mask (height, width), and where its pixels lie."""
 
+#: A PNG is unpacked whole, at up to 4 bytes a pixel.
+_MOST_PNG_PIXELS = 180_000_000
 #: None, LZW, JPEG and deflate, by their two numbers.
 _COMPRESSIONS = (1, 5, 7, 8, 32946)
 #: What tifffile, Pillow and their decoders raise over damaged files, as mutated ones showed.
 _UNREADABLE = (
     OSError, ValueError, LookupError, RuntimeError, ArithmeticError, TypeError, AttributeError, MemoryError,
-    SyntaxError, struct.error, Image.DecompressionBombError,
+    SyntaxError, struct.error,
 )  # fmt: skip
 
 
@@ -56,7 +58,7 @@ def require_mask_picture(path: Path) -> None:
             with tifffile.TiffFile(path) as tiff:
                 _pages(path, tiff)
         else:
-            with Image.open(path, formats=["PNG"]):
+            with _open_png(path):
                 pass
     except OutlineError:
         raise
@@ -129,17 +131,32 @@ def _sampled_page(page: tifffile.TiffPage, size: Size, mpp: Mpp, pixel_um: float
     return mask, to_level0
 
 
+def _open_png(path: Path) -> PngImageFile:
+    """As far as its header. Not by ``Image.open``, which warns of large pictures and has its own limit."""
+    picture = PngImageFile(path)
+    if picture.width * picture.height > _MOST_PNG_PIXELS:
+        picture.close()
+        raise OutlineError(
+            f"{path}: a PNG of {picture.width} x {picture.height} px is not read, since it would be unpacked "
+            "whole; write the mask smaller, or as a tiled TIFF"
+        )
+    return picture
+
+
 def _read_png(path: Path, size: Size | None, mpp: Mpp, pixel_um: float) -> Sampled:
-    with Image.open(path, formats=["PNG"]) as picture:
+    with _open_png(path) as picture:
         own = Size(*picture.size)
         size = size or own
         _demand_same_shape(path, own, size)
-        # Opacity says nothing of what a mask means.
-        plain = picture if picture.mode in ("1", "L", "P", "I", "I;16") else picture.convert("RGB")
-        values = np.asarray(plain)
-    to_level0, x, y = _lattice(own, size, mpp, pixel_um)
-    sampled = values[np.ix_(y, x)] != 0
-    return sampled.any(axis=2) if sampled.ndim == 3 else sampled, to_level0
+        to_level0, x, y = _lattice(own, size, mpp, pixel_um)
+        mask = np.empty((len(y), len(x)), np.bool_)
+        for top, sampled in zip(y.tolist(), mask, strict=True):  # a copy of all may weigh a gigabyte
+            row = picture.crop((0, top, own.width, top + 1))
+            # Opacity says nothing of what a mask means.
+            plain = row if row.mode in ("1", "L", "P", "I", "I;16") else row.convert("RGB")
+            values = np.asarray(plain)[0, x] != 0
+            sampled[:] = values.any(axis=1) if values.ndim == 2 else values
+    return mask, to_level0
 
 
 def _lattice(
