@@ -117,3 +117,14 @@ def test_a_png_too_large_to_be_unpacked_is_refused_by_its_header(tmp_path: Path)
     for read in (require_mask_picture, lambda path: read_mask(path, None, MPP, 8)):
         with pytest.raises(OutlineError, match=r"60000 x 60000 px is not read.*write the mask smaller"):
             read(path)
+
+
+def test_a_tiff_in_one_strip_too_large_to_be_unpacked_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mask.tif"
+    tifffile.imwrite(path, drawn(8).astype(np.uint8), rowsperstrip=400, compression="deflate")
+    with tifffile.TiffFile(path, mode="r+b") as tiff:
+        tags = tiff.pages[0].tags
+        for name in ("ImageWidth", "ImageLength", "RowsPerStrip"):
+            tags[name].overwrite(60_000)
+    with pytest.raises(OutlineError, match="strips of 3433 MiB is not read; write smaller ones"):
+        read_mask(path, None, MPP, 8)

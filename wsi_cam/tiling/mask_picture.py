@@ -5,6 +5,7 @@ HistoQC, slide2vec, ASAP and others write them, from small PNGs to pyramids of t
 
 from __future__ import annotations
 
+import math
 import struct
 from pathlib import Path
 
@@ -25,6 +26,8 @@ Sampled = tuple[NDArray[np.bool_], Affine[Thumbnail, Level0]]
 
 #: A PNG is unpacked whole, at up to 4 bytes a pixel.
 _MOST_PNG_PIXELS = 180_000_000
+#: Of a TIFF a tile or strip at a time is.
+_MOST_TILE_BYTES = 1 << 30
 #: None, LZW, JPEG and deflate, by their two numbers.
 _COMPRESSIONS = (1, 5, 7, 8, 32946)
 #: What tifffile, Pillow and their decoders raise over damaged files, as mutated ones showed.
@@ -115,6 +118,11 @@ def _demand_plain_coding(path: Path, page: tifffile.TiffPage) -> None:
         raise OutlineError(
             f"{path}: a mask of compression {coding[0]}, predictor {coding[1]}, fill order {coding[2]} and "
             f"{coding[3]} bits is not read; write it with deflate, LZW or none"
+        )
+    tile_bytes = math.prod(page.chunks) * page.dtype.itemsize if page.dtype else 0
+    if tile_bytes > _MOST_TILE_BYTES:
+        raise OutlineError(
+            f"{path}: a mask in tiles or strips of {tile_bytes >> 20} MiB is not read; write smaller ones"
         )
 
 
