@@ -59,3 +59,10 @@ def test_what_is_no_picture_and_a_class_that_is_not_known_are_said(
         explain_patch(tmp_path / "notes.png", classifier)
     with pytest.raises(SettingsError, match="normal, tumour"):
         explain_patch(np.zeros((128, 128, 3), np.uint8), classifier, class_name="lung")
+
+
+def test_a_file_that_claims_to_be_enormous_is_named(classifier: Classifier, tmp_path: Path) -> None:
+    path = tmp_path / "patch.pbm"
+    path.write_bytes(b"P4\n60000 60000\n")
+    with pytest.raises(SlideError, match=r"patch\.pbm: not a picture that can be read"):
+        explain_patch(path, classifier)

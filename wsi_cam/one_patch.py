@@ -83,5 +83,5 @@ def _read(path: str | Path) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as picture:
             return np.asarray(picture.convert("RGB"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise SlideError(f"{path}: not a picture that can be read ({error}); give a PNG or JPEG") from error
