@@ -82,6 +82,8 @@ def _at_a_glance(kept: Mapping[str, Any]) -> Iterator[str]:
 def _write_into_readme(rows: list[str], kept: Mapping[str, Any]) -> None:
     before, begin, rest = README.read_text(encoding="utf-8").partition(_BEGIN)
     _, end, after = rest.partition(_END)
+    if not end:
+        raise ValueError(f"{README}: lacks the lines between which the table stands")
     machine = next(iter(kept.values()))["machine"]
     where = f"{machine['processor']}, {machine['cores']} cores, {machine['gpu'] or 'no GPU'}"
     table = "\n".join([rows[0].replace("At a glance", where), *rows[1:]])

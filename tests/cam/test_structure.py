@@ -85,6 +85,12 @@ def test_pooling_of_a_fixed_size_is_judged_at_the_size_that_will_be_looked_at(
     assert float((explainer(batch)[1] - by_gradients(network, "layer4", batch)).abs().max()) < 1e-10
 
 
+def test_a_stride_that_the_patch_is_no_multiple_of_is_refused() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 5, 64, stride=64, padding=16), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(ModelError, match="not whole pixels"):
+        Explainer(network.append(nn.Linear(5, 2)), "0", patch_px=96)
+
+
 def test_a_stub_of_resnets_shape_is_explained_as_a_resnet_is() -> None:
     card = model_card()
     explainer = Explainer(colour_network())

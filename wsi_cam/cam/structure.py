@@ -117,7 +117,8 @@ def observe(network: nn.Module, layer: nn.Module, name: str, picture_px: int = P
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
         raise ModelError("the network does not give logits (n, classes); wrap it so that it does")
     cell_px, remainder = divmod(probe_px, features[0].shape[2])
-    if remainder:
+    # Larger ones than the strides that the side is a multiple of cannot be told from their number.
+    if remainder or (cell_px > _STRIDE_PX and features[0].shape[2] > 1):
         raise ModelError(
             f"target layer {name!r}: its cells are not whole pixels of the input; take another one"
         )

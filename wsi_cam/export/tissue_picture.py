@@ -59,7 +59,7 @@ def tissue_picture(
 
 
 def _mask_in_words(mask: TissueMask, mpp: Mpp) -> str:
-    source = "found by its colour" if mask.source == "colour" else f"drawn in {Path(mask.source).name}"
+    source = "found by its colour" if mask.source == "colour" else f"given by {Path(mask.source).name}"
     return f"tissue: {mask.area_mm2(mpp):.3g} mm², {source}"
 
 

@@ -50,7 +50,7 @@ def tissue_from_picture(path: Path, size: Size, mpp: Mpp, pixel_um: float) -> Ti
     """
     mask, to_level0 = read_mask(path, size, mpp, pixel_um)
     if not mask.any():
-        raise TissueError(f"{path}: the mask is empty: no pixel differs from 0")
+        raise TissueError(f"{path}: the mask is empty, no pixel differs from 0; is it this slide's?")
     return TissueMask(mask, to_level0, str(path))
 
 
