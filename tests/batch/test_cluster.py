@@ -134,7 +134,7 @@ def test_a_scheduler_that_goes_is_said_in_a_line(slides: Path, bundle: Path, tmp
             scheduler.kill()
             _, err = run.communicate(timeout=300)
     assert run.returncode == 2
-    (line,) = [line for line in err.splitlines() if line.startswith("wsi-cam: ")]
+    (line,) = [line for line in err.splitlines() if line.startswith("wsi-cam: --cluster")]
     assert "the scheduler has gone" in line
     assert "Traceback" not in err
 
